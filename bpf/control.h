@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The daemon's one way into the association maps: a struct control_request
+ * given to the `control` program through BPF_PROG_RUN. Callers are serialised
+ * by a lock in user space (brine/maps.py); the data path runs meanwhile.
+ */
+#ifndef BRINE_CONTROL_H
+#define BRINE_CONTROL_H
+
+#include <linux/types.h>
+
+#include "wire.h"
+
+enum control_operation {
+	/* Fill a FREE association and its generation-0 boxes, enter its index.
+	 * It becomes UNCONFIRMED (initiated) or PENDING; nothing is sent on it yet. */
+	CONTROL_INSTALL = 1,
+	/* Make it the one its peer's packets are sealed under. */
+	CONTROL_PUBLISH = 2,
+	/* Stop sending on it, leave its index, overwrite every secret, FREE it. */
+	CONTROL_ERASE = 3,
+};
+
+/* The program's return value. */
+enum control_result {
+	CONTROL_DONE = 0,
+	CONTROL_BAD_REQUEST = 1, /* out of range, or a reserved value */
+	CONTROL_NOT_FREE = 2, /* INSTALL: the association is in use */
+	CONTROL_INDEX_TAKEN = 3, /* INSTALL: local_index is living */
+	CONTROL_NO_ASSOCIATION = 4, /* PUBLISH: it is free or pending */
+	CONTROL_WRONG_PEER = 5, /* INSTALL: `identity` is not the peer's in `peers` */
+};
+
+struct control_box {
+	__u8 key[KEY_SIZE]; /* K */
+	__u8 nonce[16]; /* N */
+};
+
+struct control_request {
+	__u32 operation; /* enum control_operation */
+	__u32 association;
+	/* the rest: INSTALL only */
+	__u32 peer;
+	__u32 initiated;
+	__u32 local_index;
+	__u32 remote_index;
+	__u64 send_not_after; /* boot clock, ns: association and boxes alike */
+	__u64 receive_not_after;
+	__u8 identity[KEY_SIZE]; /* the peer's, checked against `peers` */
+	__u8 secret[KEY_SIZE];
+	__u8 send_header_key[KEY_SIZE];
+	__u8 receive_header_key[KEY_SIZE];
+	__u8 own_private[KEY_SIZE]; /* generation 0 */
+	__u8 own_public[KEY_SIZE];
+	__u8 peer_public[KEY_SIZE];
+	struct control_box send;
+	struct control_box receive;
+};
+
+#endif

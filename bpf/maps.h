@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The maps: the one source of their layout. Python reads every size, offset
+ * and enumerator below from BTF and keeps no second list.
+ *
+ * Who writes what:
+ *   config, peers, routes, endpoints        user space (brine/reconcile.py)
+ *   associations, boxes, counters, windows,
+ *   indices, peer_states.sending            the `install` program only, and the
+ *                                           data path's atomic operations
+ *   traffic, stats, limits                  the data path
+ * Sizes marked "set at load" are given by the loader before the load.
+ */
+#ifndef BRINE_MAPS_H
+#define BRINE_MAPS_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#include "wire.h"
+
+/* Raised by any change below; the pin directory carries it. */
+enum layout {
+	LAYOUT_VERSION = 1,
+};
+
+enum map_size {
+	LANES = 16,
+	COUNTER_BITS = 40, /* receivers refuse, senders stop: see replay.h */
+	WINDOW_BITS = 2048,
+	WINDOW_WORD_BITS = 32, /* of each 64-bit word; the rest is its epoch */
+	WINDOW_WORDS = WINDOW_BITS / WINDOW_WORD_BITS,
+	BOXES_PER_ASSOCIATION = 8, /* direction, sgen & 1, rgen & 1 */
+	PAIRS = 4, /* sgen & 1, rgen & 1 */
+	EVENT_DATA_MAX = 9216,
+	EVENTS_BYTES = 1 << 20,
+};
+
+/* An underlay or overlay address: IPv6, or IPv4 mapped (::ffff:a.b.c.d). */
+struct address {
+	__u8 bytes[16];
+};
+
+struct endpoint {
+	struct address address;
+	__be16 port;
+	__u16 reserved[3];
+};
+
+struct config {
+	__u32 underlay_ifindex;
+	__u32 inside_ifindex; /* brine0p, the end that the programs own */
+	struct address source4; /* underlay source for IPv4 endpoints, or zeros */
+	struct address source6;
+	__be16 port; /* ours; peers carry their own in `peers` */
+	__u8 brine0_mac[6];
+	__u64 flow_secret; /* per boot: keys the outer source port */
+	__u32 flags; /* enum config_flag */
+	__u32 reserved;
+};
+
+enum config_flag {
+	CONFIG_COPY_DSCP = 1,
+};
+
+/* A slot of the array is a peer's number, `peer` elsewhere. Unused: zeros. */
+struct peer {
+	__u8 identity[KEY_SIZE];
+	struct endpoint endpoint; /* port zero: not known yet */
+	__u32 flags; /* enum peer_flag */
+	__u32 reserved;
+};
+
+enum peer_flag {
+	PEER_ROAMING = 1,
+};
+
+/* Mapped into the daemon, which reads it every tick. Times: boot clock, ns,
+ * at least 0.1 s apart so that packets rarely dirty the line. */
+struct peer_state {
+	__u32 sending; /* association + 1, or 0: published by atomic exchange */
+	__u32 reserved;
+	__u64 last_sent; /* any DATA sealed to the peer */
+	__u64 last_received; /* any packet that authenticated */
+	__u64 last_data_received; /* same, keepalives left out */
+	__u64 last_data_sent;
+};
+
+/* Per CPU. Bytes are inner bytes. */
+struct traffic {
+	__u64 sent_packets, sent_bytes;
+	__u64 received_packets, received_bytes;
+};
+
+enum association_state {
+	ASSOCIATION_FREE = 0,
+	ASSOCIATION_PENDING = 1, /* ours to answer: sends nothing until a packet opens */
+	ASSOCIATION_UNCONFIRMED = 2, /* we initiated: sends, nothing has come back yet */
+	ASSOCIATION_CONFIRMED = 3,
+};
+
+struct association_key {
+	__u8 private[KEY_SIZE];
+	__u8 public[KEY_SIZE];
+};
+
+struct association {
+	__u32 state; /* enum association_state, moved by compare-and-swap */
+	__u32 peer;
+	__u32 local_index; /* in packets we receive */
+	__u32 remote_index; /* in packets we send */
+	__u64 created; /* boot clock, ns */
+	__u64 send_not_after; /* boot clock, ns; checked by seal, never extended */
+	__u64 receive_not_after; /* same, by open */
+	__u32 initiated; /* 1: this host was the initiator */
+	__u8 own_generation;
+	__u8 peer_generation;
+	__u8 reserved[2];
+	__u8 secret[KEY_SIZE]; /* A */
+	__u8 send_header_key[KEY_SIZE];
+	__u8 receive_header_key[KEY_SIZE];
+	struct association_key own[2]; /* by generation & 1 */
+	__u8 peer_public[2][KEY_SIZE]; /* by generation & 1 */
+};
+
+enum box_state {
+	BOX_EMPTY = 0,
+	BOX_CLAIMED = 1,
+	BOX_PUBLISHED = 2,
+};
+
+enum direction {
+	DIRECTION_SEND = 0,
+	DIRECTION_RECEIVE = 1,
+};
+
+/* Key: association * BOXES_PER_ASSOCIATION + direction * PAIRS + (sgen & 1) * 2 + (rgen & 1).
+ * K and N of the protocol are spent on the sub-key: the packet path needs no more. */
+struct box {
+	__u32 state; /* enum box_state */
+	__u8 sender_generation;
+	__u8 receiver_generation;
+	__u16 reserved;
+	__u64 not_after; /* boot clock, ns */
+	__u8 subkey[KEY_SIZE]; /* HSalsa20(K, N) */
+};
+
+/* Sending: key association * PAIRS + pair. One cache line a lane. */
+struct counters {
+	struct {
+		__u64 next;
+		__u64 reserved[7];
+	} lane[LANES];
+};
+
+/* Receiving: key association * PAIRS + pair. replay.h explains the words. */
+struct windows {
+	struct {
+		__u64 highest;
+		__u64 words[WINDOW_WORDS];
+	} lane[LANES];
+};
+
+struct route_key {
+	__u32 prefix_length; /* of the mapped form: IPv4 /24 is 120 */
+	struct address address;
+};
+
+/* Token bucket; `limits` holds one per peer. */
+struct limit {
+	__u64 updated; /* boot clock, ns */
+	__u64 tokens;
+};
+
+enum event_kind {
+	EVENT_PUNT_SEND = 1, /* data: an inner packet that found no box */
+	EVENT_CONFIRMED = 2, /* first packet opened under `association` */
+};
+
+struct event {
+	__u32 kind; /* enum event_kind */
+	__u32 peer;
+	__u32 association;
+	__u32 length; /* of data */
+	__u8 data[];
+};
+
+/* What became of every packet that a program looked at. `*_ok` and `pass_*`
+ * aside, each is a drop. The names, lower-case and without STAT_, are what
+ * `brine status` prints. */
+enum stat {
+	STAT_SEAL_OK,
+	STAT_SEAL_NOT_IP, /* neither IPv4 nor IPv6, or truncated */
+	STAT_SEAL_NO_ROUTE, /* no peer allows the destination */
+	STAT_SEAL_NO_BOX, /* punted: the daemon holds the packet */
+	STAT_SEAL_NO_BOX_LIMITED, /* not punted: over the rate, or the ring is full */
+	STAT_SEAL_EXPIRED, /* association or box too old to send */
+	STAT_SEAL_EXHAUSTED, /* counter at its limit */
+	STAT_SEAL_NO_ENDPOINT, /* peer's endpoint, or our source for its family, unknown */
+	STAT_SEAL_TOO_BIG, /* longer than the buffer, or a GSO packet */
+	STAT_SEAL_ERROR, /* a helper failed */
+	STAT_OPEN_OK,
+	STAT_OPEN_KEEPALIVE,
+	STAT_OPEN_PASS_OTHER, /* not ours: to the stack */
+	STAT_OPEN_PASS_EXCHANGE, /* INITIATION, RESPONSE, COOKIE: to the daemon */
+	STAT_OPEN_PASS_UNKNOWN, /* unknown index, listed source: to the daemon */
+	STAT_OPEN_PLAINTEXT, /* mesh source or destination, in the clear, on the underlay */
+	STAT_OPEN_MALFORMED, /* length, reserved byte, lane, or counter out of range */
+	STAT_OPEN_UNKNOWN_INDEX,
+	STAT_OPEN_NO_BOX, /* index known, pair not */
+	STAT_OPEN_EXPIRED,
+	STAT_OPEN_REPLAY,
+	STAT_OPEN_FORGED, /* Poly1305 did not verify */
+	STAT_OPEN_SOURCE, /* inner source not allowed for this peer */
+	STAT_OPEN_INNER, /* what was sealed is no IP packet of that length */
+	STAT_OPEN_ECN, /* RFC 6040: congestion marked on a not-ECN-capable packet */
+	STAT_OPEN_ERROR, /* a helper failed */
+	STATS,
+};
+
+struct stat_value {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 64); /* set at load */
+	__type(key, __u32);
+	__type(value, struct peer);
+} peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 64); /* set at load, as `peers` */
+	__type(key, __u32);
+	__type(value, struct peer_state);
+} peer_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 64); /* set at load, as `peers` */
+	__type(key, __u32);
+	__type(value, struct traffic);
+} traffic SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 64); /* set at load, as `peers` */
+	__type(key, __u32);
+	__type(value, struct limit);
+} limits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536); /* grows as used */
+	__type(key, struct route_key);
+	__type(value, __u32); /* peer */
+} routes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64); /* set at load, as `peers` */
+	__type(key, struct endpoint);
+	__type(value, __u32); /* peer */
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 144); /* set at load */
+	__type(key, __u32);
+	__type(value, struct association);
+} associations SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 144); /* set at load, as `associations` */
+	__type(key, __u32); /* local index */
+	__type(value, __u32); /* association */
+} indices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1152); /* set at load: BOXES_PER_ASSOCIATION each */
+	__type(key, __u32);
+	__type(value, struct box);
+} boxes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 576); /* set at load: PAIRS each */
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 576); /* set at load: PAIRS each */
+	__type(key, __u32);
+	__type(value, struct windows);
+} windows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STATS);
+	__type(key, enum stat);
+	__type(value, struct stat_value);
+} stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, EVENTS_BYTES);
+} events SEC(".maps");
+
+#endif
