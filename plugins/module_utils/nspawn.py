@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a lab of systemd-nspawn hosts keeps what, and how to tell its state.
+
+A lab has a name, which prefixes everything that it shares with the machine, so
+that several labs run side by side:
+
+    /var/cache/brine-lab/          root file systems that hosts are laid over, by content
+    /var/lib/brine-lab/LAB/        ssh key; per host its disk, its spec, its console log
+    /run/brine-lab/LAB/HOST/       what lives and dies with the running host
+    brine-LAB                      network namespace holding the lab's bridge
+    brine-LAB-HOST                 the host's unit or control group
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+CACHE = Path("/var/cache/brine-lab")
+STATE = Path("/var/lib/brine-lab")
+RUNTIME = Path("/run/brine-lab")
+
+# Also a network interface's name (15 characters) and part of a unit's.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
+
+BRIDGE = "underlay"
+
+
+def check_name(module: AnsibleModule, parameter: str, value: str) -> None:
+    """Fail the task if `value` names neither a lab nor a host."""
+    if not NAME.fullmatch(value):
+        rule = "1 to 15 lower-case letters, digits and inner hyphens"
+        module.fail_json(msg=f"{parameter}: {value!r} is no name; it takes {rule}.")
+
+
+def network_namespace(lab: str) -> str:
+    """Name of the network namespace that holds the bridge of `lab`."""
+    return f"brine-{lab}"
+
+
+def ssh_key(lab: str) -> Path:
+    """The private key that opens the hosts of `lab`."""
+    return STATE / lab / "ssh_key"
+
+
+def running_hosts(lab: str) -> list[str]:
+    """Names of the running hosts of `lab`."""
+    names = sorted(path.name for path in (RUNTIME / lab).glob("*"))
+    return [name for name in names if Host(lab, name).supervisor_pid() is not None]
+
+
+class Host:
+    """One host of a lab, running or not."""
+
+    def __init__(self, lab: str, host: str) -> None:
+        self.lab = lab
+        self.name = host
+        self.unit = f"brine-{lab}-{host}"
+        self.directory = STATE / lab / host
+        self.runtime = RUNTIME / lab / host
+        self.root = self.directory / "root"
+        self.upper = self.directory / "upper"
+        self.console = self.directory / "console.log"
+        self.supervisor = self.directory / "supervisor.py"
+
+    def spec(self) -> dict | None:
+        """The specification that the host was made from, or None if there is no host."""
+        try:
+            return json.loads((self.directory / "spec.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def write_spec(self, spec: dict) -> None:
+        """Record the specification; the supervisor reads it."""
+        (self.directory / "spec.json").write_text(json.dumps(spec, indent=2, sort_keys=True) + "\n")
+
+    def supervisor_pid(self) -> int | None:
+        """Process id of the living supervisor, or None.
+
+        It holds a lock for as long as it lives, so a stale file of a dead
+        supervisor, or of an earlier boot of this machine, misleads nobody.
+        """
+        try:
+            with (self.runtime / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            return int((self.runtime / "lock").read_text())
+        return None
+
+    def leader(self) -> int | None:
+        """Process id of the host's init once it has booted, else None."""
+        if self.supervisor_pid() is None or not (self.runtime / "ready").exists():
+            return None
+        try:
+            return int((self.runtime / "leader").read_text())
+        except FileNotFoundError:
+            return None  # it went down meanwhile
+
+    def wait_until_booted(self, seconds: float) -> int:
+        """Process id of the host's init. Raises RuntimeError if it does not boot in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            leader = self.leader()
+            if leader is not None:
+                return leader
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.name} did not boot within {seconds:.0f} s; see {self.console}")
+
+    def console_tail(self, lines: int = 20) -> list[str]:
+        """The last lines of the console log."""
+        try:
+            return self.console.read_text(errors="replace").splitlines()[-lines:]
+        except FileNotFoundError:
+            return []
+
+    def wait_until_started(self, seconds: float = 10) -> None:
+        """Wait for the supervisor to hold its lock. Raises RuntimeError if it does not."""
+        deadline = time.monotonic() + seconds
+        while self.supervisor_pid() is None:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the supervisor of {self.name} ended; see {self.console}")
+            time.sleep(0.02)
+
+    def stop(self, seconds: float = 20) -> None:
+        """Pull the plug and wait until nothing of the running host is left."""
+        pid = self.supervisor_pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while self.supervisor_pid() is not None:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not stop; its supervisor is process {pid}")
+            time.sleep(0.02)
