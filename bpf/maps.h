@@ -18,6 +18,7 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "control.h"
 #include "wire.h"
 
 /* Raised by any change below; the pin directory carries it. */
@@ -37,6 +38,13 @@ enum map_size {
 	EVENTS_BYTES = 1 << 20,
 };
 
+/* What the daemon writes to brine0 to have an empty packet sealed for a peer:
+ * an IPv6 packet of this next header (RFC 3692: experiments) for the
+ * destination `::`, which no socket can send, and the peer's number in it. */
+enum keepalive_request_field {
+	KEEPALIVE_REQUEST_NEXT_HEADER = 253,
+};
+
 /* An underlay or overlay address: IPv6, or IPv4 mapped (::ffff:a.b.c.d). */
 struct address {
 	__u8 bytes[16];
@@ -46,18 +54,6 @@ struct endpoint {
 	struct address address;
 	__be16 port;
 	__u16 reserved[3];
-};
-
-struct config {
-	__u32 underlay_ifindex;
-	__u32 inside_ifindex; /* brine0p, the end that the programs own */
-	struct address source4; /* underlay source for IPv4 endpoints, or zeros */
-	struct address source6;
-	__be16 port; /* ours; peers carry their own in `peers` */
-	__u8 brine0_mac[6];
-	__u64 flow_secret; /* per boot: keys the outer source port */
-	__u32 flags; /* enum config_flag */
-	__u32 reserved;
 };
 
 enum config_flag {
@@ -83,8 +79,8 @@ struct peer_state {
 	__u32 reserved;
 	__u64 last_sent; /* any DATA sealed to the peer */
 	__u64 last_received; /* any packet that authenticated */
-	__u64 last_data_received; /* same, keepalives left out */
-	__u64 last_data_sent;
+	__u64 last_data_sent; /* the same two, keepalives left out */
+	__u64 last_data_received;
 };
 
 /* Per CPU. Bytes are inner bytes. */
@@ -167,6 +163,12 @@ struct route_key {
 	struct address address;
 };
 
+/* Values of `routes` that are no peer's number. */
+enum route_value {
+	ROUTE_SELF = 0xfffffffe, /* this host's own overlay address */
+	ROUTE_NONE = 0xffffffff, /* in the mesh's networks, but nobody's */
+};
+
 /* Token bucket; `limits` holds one per peer. */
 struct limit {
 	__u64 updated; /* boot clock, ns */
@@ -183,7 +185,7 @@ struct event {
 	__u32 peer;
 	__u32 association;
 	__u32 length; /* of data */
-	__u8 data[];
+	__u8 data[0];
 };
 
 /* What became of every packet that a program looked at. `*_ok` and `pass_*`
@@ -217,6 +219,44 @@ enum stat {
 	STAT_OPEN_ECN, /* RFC 6040: congestion marked on a not-ECN-capable packet */
 	STAT_OPEN_ERROR, /* a helper failed */
 	STATS,
+};
+
+/* Brings the enumerators that no member has into BTF, for Python. */
+struct vocabulary {
+	enum layout layout;
+	enum map_size map_size;
+	enum keepalive_request_field keepalive_request_field;
+	enum config_flag config_flag;
+	enum peer_flag peer_flag;
+	enum association_state association_state;
+	enum box_state box_state;
+	enum direction direction;
+	enum route_value route_value;
+	enum event_kind event_kind;
+	enum stat stat;
+	enum message_type message_type;
+	enum wire_size wire_size;
+	enum control_operation control_operation;
+	enum control_result control_result;
+	struct event event;
+	struct message_initiation message_initiation;
+	struct message_response message_response;
+	struct message_cookie message_cookie;
+	struct message_data message_data;
+	struct message_data_keyed message_data_keyed;
+};
+
+struct config {
+	__u32 underlay_ifindex;
+	__u32 inside_ifindex; /* brine0p, the end that the programs own */
+	struct address source4; /* underlay source for IPv4 endpoints, or zeros */
+	struct address source6;
+	__be16 port; /* ours; peers carry their own in `peers` */
+	__u8 brine0_mac[6];
+	__u64 flow_secret; /* per boot: keys the outer source port */
+	__u32 flags; /* enum config_flag */
+	__u32 reserved;
+	struct vocabulary vocabulary[0];
 };
 
 struct stat_value {
@@ -265,7 +305,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536); /* grows as used */
 	__type(key, struct route_key);
-	__type(value, __u32); /* peer */
+	__type(value, __u32); /* peer, or enum route_value */
 } routes SEC(".maps");
 
 struct {
@@ -313,7 +353,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STATS);
-	__type(key, enum stat);
+	__type(key, __u32); /* enum stat */
 	__type(value, struct stat_value);
 } stats SEC(".maps");
 

@@ -20,6 +20,7 @@
 enum secretbox_size {
 	SECRETBOX_TEXT_MAX = 9216,
 	SECRETBOX_BUFFER = 16384, /* a power of two: bounds by a mask */
+	SECRETBOX_SLACK = 64, /* behind the buffer, for an event's header */
 	SECRETBOX_BLOCKS_MAX = (32 + SECRETBOX_TEXT_MAX + 63) / 64,
 	SECRETBOX_GROUP = POLY1305_UNROLL * POLY1305_BLOCK,
 };
@@ -33,7 +34,7 @@ struct secretbox {
 	struct poly1305 mac;
 	__u32 unused; /* keeps mac_key on a multiple of eight */
 	__u32 mac_key[8];
-	__u8 text[SECRETBOX_BUFFER];
+	__u8 text[SECRETBOX_BUFFER + SECRETBOX_SLACK];
 };
 
 struct secretbox_loop {

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Receive: XDP on the underlay device. Index -> association -> box -> replay ->
+ * Poly1305 -> mark -> decrypt -> inner source -> brine0. What is not ours goes
+ * to the stack, unless it claims a mesh address in the clear.
+ */
+#ifndef BRINE_OPEN_H
+#define BRINE_OPEN_H
+
+#include "association.h"
+#include "ecn.h"
+#include "limit.h"
+#include "packet.h"
+#include "replay.h"
+#include "secretbox.h"
+#include "stat.h"
+
+struct vlan_header {
+	__be16 tag;
+	__be16 ethertype;
+};
+
+/* What the steps of opening one packet hand on. */
+struct open_packet {
+	struct address source; /* outer */
+	struct address destination;
+	struct inner inner;
+	__u64 now;
+	__u32 udp; /* offset of the UDP header in the frame */
+	__u32 frame; /* what belongs to the packet; Ethernet may pad behind it */
+	__u32 length; /* of the text */
+	__u32 association;
+	__be16 source_port;
+	__u8 traffic_class; /* outer */
+	__u8 ours; /* UDP to our address and port, not a fragment */
+};
+
+struct open_header {
+	union {
+		struct message_data data;
+		struct message_data_keyed keyed;
+	};
+};
+
+struct open_area {
+	struct open_packet packet;
+	struct open_header header;
+	struct secretbox work;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct open_area);
+} open_areas SEC(".maps");
+
+/* Outer headers. Returns 0, or -1 if this is neither IPv4 nor IPv6. */
+static __always_inline int open_parse(struct xdp_md *ctx,
+				      const struct config *settings,
+				      struct open_packet *packet)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct vlan_header *vlan;
+	struct ethhdr *eth = data;
+	struct udphdr *udp;
+	__u32 offset = ETH_HLEN, total;
+	__be16 ethertype;
+
+	packet->ours = 0;
+	if ((void *)(eth + 1) > end)
+		return -1;
+	ethertype = eth->h_proto;
+	if (ethertype == bpf_htons(ETH_P_8021Q)) {
+		vlan = (void *)(eth + 1);
+		if ((void *)(vlan + 1) > end)
+			return -1;
+		ethertype = vlan->ethertype;
+		offset += sizeof(*vlan);
+	}
+	if (ethertype == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = data + offset;
+
+		if ((void *)(ip + 1) > end)
+			return -1;
+		address_map4(&packet->source, ip->saddr);
+		address_map4(&packet->destination, ip->daddr);
+		packet->traffic_class = ip->tos;
+		if (ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_UDP ||
+		    ip->frag_off & bpf_htons(IPV4_FRAGMENT_MASK) ||
+		    !address_equal(&packet->destination, &settings->source4))
+			return 0;
+		total = bpf_ntohs(ip->tot_len);
+		if (total < IPV4_HEADER)
+			return 0;
+		packet->udp = offset + IPV4_HEADER;
+		packet->frame = offset + total;
+	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = data + offset;
+
+		if ((void *)(ip + 1) > end)
+			return -1;
+		__builtin_memcpy(&packet->source, &ip->saddr, 16);
+		__builtin_memcpy(&packet->destination, &ip->daddr, 16);
+		packet->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+		if (ip->version != 6 || ip->nexthdr != IPPROTO_UDP ||
+		    !address_equal(&packet->destination, &settings->source6))
+			return 0;
+		packet->udp = offset + IPV6_HEADER;
+		packet->frame = packet->udp + bpf_ntohs(ip->payload_len);
+	} else {
+		return -1;
+	}
+	offset = packet->udp;
+	if (offset > ETH_HLEN + sizeof(*vlan) + IPV6_HEADER)
+		return 0;
+	udp = data + offset;
+	if ((void *)(udp + 1) > end || udp->dest != settings->port)
+		return 0;
+	/* The UDP length must be what IP carries, and all of it here. */
+	if (packet->udp + bpf_ntohs(udp->len) != packet->frame ||
+	    packet->frame > (__u32)(end - data))
+		return 0;
+	packet->source_port = udp->source;
+	packet->ours = 1;
+	return 0;
+}
+
+/* A packet in the clear that claims an address of the mesh is a lie: such
+ * packets come out of brine0 only. */
+static __always_inline int open_plaintext(const struct open_packet *packet)
+{
+	return route_lookup(&packet->source) >= 0 ||
+	       route_lookup(&packet->destination) >= 0;
+}
+
+/* Tell the daemon that `association` works both ways. */
+static __always_inline void open_confirmed(__u32 number,
+					   const struct association *association)
+{
+	struct event event = {
+		.kind = EVENT_CONFIRMED,
+		.peer = association->peer,
+		.association = number,
+	};
+
+	/* A full ring loses the event, not the state: the daemon also looks. */
+	bpf_ringbuf_output(&events, &event, sizeof(event), 0);
+}
+
+/* The first packet that authenticates confirms an association; a responder
+ * begins to send on it here, without waiting for the daemon. */
+static __always_inline void open_confirm(__u32 number,
+					 struct association *association,
+					 struct peer_state *state)
+{
+	if (*(volatile __u32 *)&association->state == ASSOCIATION_CONFIRMED)
+		return;
+	if (__sync_val_compare_and_swap(&association->state, ASSOCIATION_PENDING,
+					ASSOCIATION_CONFIRMED) == ASSOCIATION_PENDING) {
+		__sync_lock_test_and_set(&state->sending, number + 1);
+		open_confirmed(number, association);
+	} else if (__sync_val_compare_and_swap(&association->state,
+					       ASSOCIATION_UNCONFIRMED,
+					       ASSOCIATION_CONFIRMED) ==
+		   ASSOCIATION_UNCONFIRMED) {
+		open_confirmed(number, association);
+	}
+}
+
+/* Data of an unknown index. From a listed endpoint it may mean that we
+ * restarted: the daemon may start an exchange. Others get silence. */
+static __always_inline int open_unknown(const struct open_packet *packet)
+{
+	struct endpoint source = {
+		.address = packet->source,
+		.port = packet->source_port,
+	};
+	__u32 *peer;
+
+	/* Data leaves from a port per flow, so only the address is listed. */
+	source.port = 0;
+	peer = bpf_map_lookup_elem(&endpoints, &source);
+	if (peer && limit_take(*peer, packet->now)) {
+		stat_count(STAT_OPEN_PASS_UNKNOWN, packet->length);
+		return XDP_PASS;
+	}
+	stat_count(STAT_OPEN_UNKNOWN_INDEX, packet->length);
+	return XDP_DROP;
+}
+
+/* Exchange messages of their exact length go to the daemon's socket. */
+static __always_inline int open_exchange(__u8 type, __u32 size)
+{
+	if ((type == MESSAGE_INITIATION && size == sizeof(struct message_initiation)) ||
+	    (type == MESSAGE_RESPONSE && size == sizeof(struct message_response)) ||
+	    (type == MESSAGE_COOKIE && size == sizeof(struct message_cookie))) {
+		stat_count(STAT_OPEN_PASS_EXCHANGE, size);
+		return XDP_PASS;
+	}
+	stat_count(STAT_OPEN_MALFORMED, size);
+	return XDP_DROP;
+}
+
+/* Put the combined ECN codepoint into the inner header. Returns 0, or -1: the
+ * network marked congestion that the inner sender could not hear of. */
+static __always_inline int open_ecn(struct open_area *area)
+{
+	const struct inner *inner = &area->packet.inner;
+	__u8 *text = area->work.text;
+	int ecn = ecn_decapsulate(inner->traffic_class, area->packet.traffic_class);
+
+	if (ecn < 0)
+		return -1;
+	if (ecn == (inner->traffic_class & ECN_MASK))
+		return 0;
+	if (inner->ethertype == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = (struct iphdr *)text;
+		/* RFC 1624, eqn. 3, on the word that holds the field; the sums
+		 * are below 2^18 */
+		__u32 old = bpf_ntohs(*(__be16 *)text), sum;
+
+		ip->tos = (ip->tos & ~ECN_MASK) | ecn;
+		sum = (~bpf_ntohs(ip->check) & 0xffff) + (~old & 0xffff) +
+		      bpf_ntohs(*(__be16 *)text);
+		sum = (sum & 0xffff) + (sum >> 16);
+		sum = (sum & 0xffff) + (sum >> 16);
+		ip->check = bpf_htons(~sum & 0xffff);
+	} else {
+		text[1] = (text[1] & ~(ECN_MASK << 4)) | ecn << 4;
+	}
+	return 0;
+}
+
+/* Turn the frame into Ethernet ‖ inner packet and hand it to brine0. */
+static __always_inline int open_deliver(struct xdp_md *ctx, struct open_area *area,
+					const struct config *settings,
+					__u32 header_size)
+{
+	const struct open_packet *packet = &area->packet;
+	struct ethhdr eth = { .h_proto = packet->inner.ethertype };
+	__u32 frame = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	/* both are exact: text starts at udp + 8 + header_size */
+	int shift = packet->udp + UDP_HEADER + header_size - ETH_HLEN;
+
+	if (frame != packet->frame &&
+	    bpf_xdp_adjust_tail(ctx, (int)packet->frame - (int)frame))
+		return STAT_OPEN_ERROR;
+	if (bpf_xdp_adjust_head(ctx, shift))
+		return STAT_OPEN_ERROR;
+	__builtin_memcpy(eth.h_dest, settings->brine0_mac, ETH_ALEN);
+	__builtin_memcpy(eth.h_source, settings->brine0_mac, ETH_ALEN);
+	if (bpf_xdp_store_bytes(ctx, 0, &eth, sizeof(eth)) ||
+	    bpf_xdp_store_bytes(ctx, ETH_HLEN, area->work.text,
+				HELPER_LENGTH(packet->length)))
+		return STAT_OPEN_ERROR;
+	return STAT_OPEN_OK;
+}
+
+/* Authenticate and decrypt work.text. Returns 0, or the reason to drop. */
+static __always_inline int open_box(struct open_area *area, struct box *box)
+{
+	const struct message_data *data = &area->header.data;
+	struct secretbox *work = &area->work;
+	struct windows *window;
+	__u32 key;
+
+	if (area->packet.now >= box->not_after)
+		return STAT_OPEN_EXPIRED;
+	key = area->packet.association * PAIRS +
+	      pair_index(data->sender_generation, data->receiver_generation);
+	window = bpf_map_lookup_elem(&windows, &key);
+	if (!window)
+		return STAT_OPEN_ERROR;
+	if (!replay_fresh(window, data->lane, data->counter))
+		return STAT_OPEN_REPLAY;
+	__builtin_memcpy(work->subkey, box->subkey, KEY_SIZE);
+	work->nonce = (__u64)data->lane << 56 | data->counter;
+	if (secretbox_verify(work, area->packet.length))
+		return STAT_OPEN_FORGED;
+	if (!replay_mark(window, data->lane, data->counter))
+		return STAT_OPEN_REPLAY;
+	if (secretbox_decrypt(work, area->packet.length))
+		return STAT_OPEN_ERROR;
+	return 0;
+}
+
+/* Is the text an IP packet of its length from an address this peer may use? */
+static __always_inline int open_inner(struct open_area *area, __u32 peer)
+{
+	struct inner *inner = &area->packet.inner;
+
+	/* A header cut short would read what lay in the area before: exact
+	 * lengths exclude it. */
+	if (area->packet.length < IPV4_HEADER || inner_parse(area->work.text, inner) ||
+	    inner->length != area->packet.length)
+		return STAT_OPEN_INNER;
+	if (route_lookup(&inner->source) != peer)
+		return STAT_OPEN_SOURCE;
+	if (open_ecn(area))
+		return STAT_OPEN_ECN;
+	return 0;
+}
+
+SEC("xdp")
+int open(struct xdp_md *ctx)
+{
+	struct association *association;
+	struct peer_state *state;
+	struct open_packet *packet;
+	struct config *settings;
+	struct traffic *traffic_of;
+	struct open_area *area;
+	struct secretbox *work;
+	struct box *box;
+	__u32 zero = 0, size, header_size, at, *number, peer;
+	int reason;
+	__u8 type;
+
+	settings = bpf_map_lookup_elem(&config, &zero);
+	area = bpf_map_lookup_elem(&open_areas, &zero);
+	if (!settings || !area)
+		return XDP_DROP;
+	work = &area->work;
+	packet = &area->packet;
+	packet->length = 0;
+	if (open_parse(ctx, settings, packet)) {
+		stat_count(STAT_OPEN_PASS_OTHER, 0);
+		return XDP_PASS;
+	}
+	if (!packet->ours) {
+		reason = STAT_OPEN_PLAINTEXT;
+		if (open_plaintext(packet))
+			goto drop;
+		stat_count(STAT_OPEN_PASS_OTHER, 0);
+		return XDP_PASS;
+	}
+	packet->now = bpf_ktime_get_boot_ns();
+	reason = STAT_OPEN_MALFORMED;
+	at = packet->udp + UDP_HEADER;
+	size = packet->frame - at;
+	if (size < sizeof(struct message_data) || size > 0xffff ||
+	    bpf_xdp_load_bytes(ctx, at, &area->header, sizeof(struct message_data)))
+		goto drop;
+	type = area->header.data.type;
+	header_size = sizeof(struct message_data);
+	if (type == MESSAGE_DATA_KEYED) {
+		header_size = sizeof(struct message_data_keyed);
+		if (size < header_size ||
+		    bpf_xdp_load_bytes(ctx, at, &area->header,
+				       sizeof(struct message_data_keyed)))
+			goto drop;
+		__builtin_memcpy(work->tag, area->header.keyed.tag, TAG_SIZE);
+	} else if (type == MESSAGE_DATA) {
+		__builtin_memcpy(work->tag, area->header.data.tag, TAG_SIZE);
+	} else {
+		return open_exchange(type, size);
+	}
+	packet->length = size - header_size;
+	if (area->header.data.lane >= LANES ||
+	    area->header.data.counter >> COUNTER_BITS ||
+	    packet->length > SECRETBOX_TEXT_MAX)
+		goto drop;
+
+	number = bpf_map_lookup_elem(&indices, &area->header.data.receiver);
+	if (!number)
+		return open_unknown(packet);
+	packet->association = *number;
+	association = association_at(packet->association);
+	reason = STAT_OPEN_NO_BOX;
+	if (!association || association->state == ASSOCIATION_FREE)
+		goto drop;
+	peer = association->peer;
+	state = bpf_map_lookup_elem(&peer_states, &peer);
+	if (!state)
+		goto drop;
+	reason = STAT_OPEN_EXPIRED;
+	if (packet->now >= association->receive_not_after)
+		goto drop;
+	box = box_find(packet->association, DIRECTION_RECEIVE,
+		       area->header.data.sender_generation,
+		       area->header.data.receiver_generation);
+	reason = STAT_OPEN_NO_BOX;
+	if (!box)
+		goto drop;
+	reason = STAT_OPEN_ERROR;
+	if (packet->length && bpf_xdp_load_bytes(ctx, at + header_size, work->text,
+						 HELPER_LENGTH(packet->length)))
+		goto drop;
+	reason = open_box(area, box);
+	if (reason)
+		goto drop;
+
+	open_confirm(packet->association, association, state);
+	peer_state_touch(&state->last_received, packet->now);
+	if (!packet->length) {
+		reason = STAT_OPEN_KEEPALIVE;
+		goto drop; /* it has done its work */
+	}
+	reason = open_inner(area, peer);
+	if (reason)
+		goto drop;
+	reason = open_deliver(ctx, area, settings, header_size);
+	if (reason != STAT_OPEN_OK)
+		goto drop;
+	peer_state_touch(&state->last_data_received, packet->now);
+	traffic_of = bpf_map_lookup_elem(&traffic, &peer);
+	if (traffic_of) {
+		traffic_of->received_packets++;
+		traffic_of->received_bytes += packet->length;
+	}
+	stat_count(STAT_OPEN_OK, packet->length);
+	return bpf_redirect(settings->inside_ifindex, 0);
+drop:
+	stat_count(reason, packet->length);
+	return XDP_DROP;
+}
+
+#endif
