@@ -131,8 +131,9 @@ def plug_in(spec: dict) -> None:
     )
     ip("link", "set", port, "master", spec["bridge"], "up", namespace=underlay)
     for address in spec["addresses"]:
-        # Nobody else can hold the address: do without duplicate address detection.
-        ip("address", "add", address, "dev", spec["interface"], "nodad")
+        # Nobody else can hold it: an IPv6 address need not be tentative for a second.
+        nodad = ["nodad"] if ":" in address else []
+        ip("address", "add", address, "dev", spec["interface"], *nodad)
     ip("link", "set", "lo", "up")
     ip("link", "set", spec["interface"], "up")
 
@@ -150,6 +151,14 @@ def mount_disk(directory: Path, image: str) -> Path:
     return root
 
 
+def mount_bpf(runtime: Path) -> Path:
+    """Mount a fresh BPF file system, as systemd does at the boot of a real machine."""
+    mount_point = runtime / "bpf"
+    mount_point.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "bpf", "-o", "mode=0700", "bpf", str(mount_point)], check=True)
+    return mount_point
+
+
 def boot(directory: Path, groups: list[Path]) -> None:
     """Set the namespaces up, then become systemd-nspawn. Never returns."""
     spec = json.loads((directory / "spec.json").read_text())
@@ -159,6 +168,7 @@ def boot(directory: Path, groups: list[Path]) -> None:
     check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "mount")
     plug_in(spec)
     root = mount_disk(directory, spec["image"])
+    bpffs = mount_bpf(Path(spec["runtime"]))
     os.environ.update(
         # Roles set net.* sysctls; the others belong to this machine, not to the host.
         SYSTEMD_NSPAWN_API_VFS_WRITABLE="network",
@@ -172,6 +182,7 @@ def boot(directory: Path, groups: list[Path]) -> None:
             "--boot",
             "--notify-ready=yes",
             f"--directory={root}",
+            f"--bind={bpffs}:/sys/fs/bpf",
             f"--machine={spec['unit']}",
             f"--hostname={spec['name']}",
             # The namespaces and groups above are ours: no scope, no machined.

@@ -67,13 +67,12 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.brine.mesh.plugins.module_utils import nspawn
 
-# Need hardware, a terminal or a seat; or mount what belongs to the machine.
+# Need hardware or a terminal, or mount what belongs to the machine.
 MASKED_UNITS = (
     "systemd-udevd.service",
     "systemd-udevd-control.socket",
     "systemd-udevd-kernel.socket",
     "systemd-udev-trigger.service",
-    "systemd-logind.service",
     "getty.target",
     "console-getty.service",
     "sys-kernel-debug.mount",
