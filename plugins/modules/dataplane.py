@@ -1,0 +1,87 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the host's data path what its configuration says."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dataplane
+short_description: Create brine0, load the BPF programs and attach them
+version_added: 1.0.0
+description:
+  - Makes the device pair, the pinned maps and the attached programs what
+    C(/etc/brine/config.json) says.
+  - A program that is already attached is replaced atomically; associations live on.
+author: The brine authors (@brine)
+extends_documentation_fragment:
+  - brine.mesh.host
+options:
+  pending:
+    description:
+      - Whether the configuration or the object on the host is about to change.
+      - Only check mode reads it, where the change has not been made and could not be seen.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Predicts what would be created, replaced or attached.
+    support: full
+  diff_mode:
+    description: Shows the state of device and programs.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Apply the data path
+  brine.mesh.dataplane:
+  register: dataplane
+"""
+
+RETURN = r"""
+xdp_mode:
+  description: How C(open) is attached to the underlay interface. Null if it is yet to be attached (check mode).
+  returned: always
+  type: str
+  sample: native
+mtu:
+  description: The MTU of brine0. Null if it is yet to be created (check mode).
+  returned: always
+  type: int
+  sample: 1420
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.brine.mesh.plugins.module_utils.brine_cli import (
+    BrineCli,
+    argument_spec,
+    diff_of,
+)
+
+HEADER = "data path"
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={**argument_spec(), "pending": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
+    brine = BrineCli(module)
+    if module.check_mode and (module.params["pending"] or not brine.installed):
+        module.exit_json(
+            changed=True,
+            xdp_mode=None,
+            mtu=None,
+            diff=diff_of({"diff": {"after": "as the new configuration and object say"}}, HEADER),
+        )
+    answer = brine.change("dataplane", "apply")
+    module.exit_json(
+        changed=answer["changed"],
+        xdp_mode=answer.get("xdp_mode"),
+        mtu=answer.get("mtu"),
+        diff=diff_of(answer, HEADER),
+    )
+
+
+if __name__ == "__main__":
+    main()
