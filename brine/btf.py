@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 _MAGIC = 0xEB9F
 _KIND_INT, _KIND_PTR, _KIND_ARRAY, _KIND_STRUCT, _KIND_UNION, _KIND_ENUM = 1, 2, 3, 4, 5, 6
@@ -102,7 +103,7 @@ class Btf:
         if number in self._structs:
             return self._structs[number]
         item = self._types[number]
-        fields: list[tuple[str, type]] = []
+        fields: list[tuple[str, Any]] = []
         at = 0
         for index, (name, type_id, bits) in enumerate(item.extra):
             kind = self._ctype(type_id)
@@ -121,7 +122,7 @@ class Btf:
         self._structs[number] = made
         return made
 
-    def _ctype(self, number: int) -> type:
+    def _ctype(self, number: int) -> Any:
         item = self._types[number]
         while item.kind in (_KIND_TYPEDEF, _KIND_VOLATILE, _KIND_CONST, _KIND_RESTRICT):
             number = item.size_or_type

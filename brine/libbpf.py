@@ -31,7 +31,8 @@ def _load() -> ctypes.CDLL:
         return ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
         raise OSError(
-            errno.ENOENT, "libbpf.so.1 is missing: install the package libbpf1 (libbpf on RPM systems)"
+            errno.ENOENT,
+            "libbpf.so.1 is missing: install the package libbpf1 (libbpf on RPM systems)",
         ) from error
 
 
@@ -88,7 +89,6 @@ _vsnprintf = ctypes.CDLL(None).vsnprintf
 _messages: list[str] = []
 
 
-@_PRINT
 def _collect(_level: int, template: bytes, arguments: int) -> int:
     """Keep what libbpf would print (the verifier's log among it) for errors."""
     buffer = ctypes.create_string_buffer(1 << 16)
@@ -98,7 +98,8 @@ def _collect(_level: int, template: bytes, arguments: int) -> int:
     return 0
 
 
-_set_print(_collect)
+_print = _PRINT(_collect)  # libbpf keeps the pointer, so we keep the object
+_set_print(_print)
 
 
 def _check(result: int, what: str) -> int:

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the BPF tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bpf.loaded import Loaded, build, load
+
+
+@pytest.fixture(scope="session")
+def bpf_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The object's path, built once a session."""
+    return build(tmp_path_factory.mktemp("object"))
+
+
+@pytest.fixture(scope="session")
+def loaded(bpf_object: Path) -> Iterator[Loaded]:
+    """The whole object, self-test programs included, with small maps of its own."""
+    made = load(bpf_object)
+    yield made
+    made.close()
