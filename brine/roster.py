@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roster: who is in the mesh, the same bytes on every host.
+
+The role ``peers`` writes it; a host finds itself in it by its public key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from brine import keys
+from brine.errors import BrineError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+VERSION = 1
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a host receives: an address of the underlay and a UDP port."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One host of the mesh."""
+
+    name: str
+    public_key: bytes | None  #: None: not known yet; other hosts leave it out
+    endpoint: Endpoint | None  #: None: nobody can know it, it roams
+    addresses: tuple[Address, ...]  #: its own, in the mesh
+    allowed_ips: tuple[Network, ...]  #: further prefixes it sends from and receives for
+    roaming: bool
+
+    @property
+    def prefixes(self) -> tuple[Network, ...]:
+        """Everything that is routed to it: its addresses and allowed IPs."""
+        return (*(ipaddress.ip_network(address) for address in self.addresses), *self.allowed_ips)
+
+
+@dataclass(frozen=True)
+class Roster:
+    networks: tuple[Network, ...]  #: for which packets leave through brine0 or not at all
+    entries: tuple[Entry, ...]
+    source: str = field(default="the roster", compare=False)  #: path, for messages
+
+    def find(self, public_key: bytes) -> Entry | None:
+        """The entry of that identity."""
+        return next((entry for entry in self.entries if entry.public_key == public_key), None)
+
+    def own(self, public_key: bytes) -> Entry:
+        """This host's entry.
+
+        :raises BrineError: if there is none.
+        """
+        entry = self.find(public_key)
+        if entry is None:
+            raise BrineError(
+                f"{self.source} has no entry with this host's public key"
+                f" {keys.show_key(public_key)}",
+                "run the play for this host again: the public-key store has another key for it,"
+                " or none",
+            )
+        return entry
+
+    def peers(self, public_key: bytes) -> tuple[Entry, ...]:
+        """Every entry with a key but this host's."""
+        return tuple(entry for entry in self.entries if entry.public_key not in (None, public_key))
+
+
+def load(path: Path) -> Roster:
+    """Read and check the roster.
+
+    :raises BrineError: if it is missing, unreadable or malformed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BrineError(f"there is no {path}", "run the role peers on this host") from None
+    except OSError as error:
+        raise BrineError(f"{path} cannot be read: {error.strerror}", "run as root") from None
+    except UnicodeDecodeError:
+        raise BrineError(f"{path} is not UTF-8", "run the role peers on this host") from None
+    try:
+        return parse(text, str(path))
+    except ValueError as error:
+        raise BrineError(
+            f"{path} is malformed: {error}", "correct the inventory and run the role peers"
+        ) from None
+
+
+def parse(text: str, source: str = "the roster") -> Roster:
+    """The roster in `text`.
+
+    :raises ValueError: saying what is wrong with it, and whose entry it is.
+    """
+    given = json.loads(text)
+    if not isinstance(given, dict):
+        raise ValueError("it is not an object")
+    if given.get("version") != VERSION:
+        raise ValueError(f"its version is {given.get('version')!r}, not {VERSION}")
+    networks = tuple(_each(given, "networks", _network))
+    entries = tuple(_each(given, "peers", _entry))
+    roster = Roster(networks, entries, source)
+    _check(roster)
+    return roster
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """``a.b.c.d:port`` or ``[v6]:port``.
+
+    :raises ValueError: if it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        address = ipaddress.ip_address(host[1:-1] if bracketed else host)
+        number = int(port)
+    except ValueError:
+        raise ValueError(f"endpoint {text!r} is not an address and a port") from None
+    if not colon or bracketed != (address.version == 6) or not 0 < number < 65536:
+        raise ValueError(f"endpoint {text!r} is not an address and a port")
+    return Endpoint(address, number)
+
+
+def _each(given: Mapping[str, Any], name: str, parse_one: Callable[[Any], _T]) -> Iterable[_T]:
+    values = given.get(name)
+    if not isinstance(values, list):
+        raise ValueError(f"{name} is not a list")
+    return (parse_one(value) for value in values)
+
+
+def _network(value: Any) -> Network:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a network")
+    network = ipaddress.ip_network(value)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        raise ValueError(f"{network} is IPv4 in IPv6 clothes")
+    return network
+
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def _address(value: Any) -> Address:
+    network = _network(value)
+    if network.prefixlen != network.max_prefixlen:
+        raise ValueError(f"{value!r} is not an address")
+    return network.network_address
+
+
+def _entry(given: Any) -> Entry:
+    name = given.get("name") if isinstance(given, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"an entry has no name: {given!r}"[:80])
+    try:
+        key, endpoint, roaming = given.get("public_key"), given.get("endpoint"), given["roaming"]
+        if not isinstance(roaming, bool):
+            raise ValueError("roaming is neither true nor false")
+        for what, value in (("public_key", key), ("endpoint", endpoint)):
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{what} is neither a string nor null")
+        return Entry(
+            name=name,
+            public_key=_public_key(key) if key is not None else None,
+            endpoint=parse_endpoint(endpoint) if endpoint is not None else None,
+            addresses=tuple(_each(given, "addresses", _address)),
+            allowed_ips=tuple(_each(given, "allowed_ips", _network)),
+            roaming=roaming,
+        )
+    except KeyError as error:
+        raise ValueError(f"{name}: {error.args[0]} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        return keys.parse_key(text)
+    except ValueError as error:
+        raise ValueError(f"its public key {error}") from None
+
+
+def _check(roster: Roster) -> None:
+    """What the maps cannot represent, and what would lock a host out."""
+    owners: dict[str, Entry] = {}
+    for entry in roster.entries:
+        claims = {f"name {entry.name}", *(f"prefix {prefix}" for prefix in entry.prefixes)}
+        if entry.public_key is not None:
+            claims.add(f"public key {keys.show_key(entry.public_key)}")
+        if entry.endpoint is not None:
+            claims.add(f"endpoint {entry.endpoint}")
+        for claim in sorted(claims):
+            other = owners.setdefault(claim, entry)
+            if other is not entry:
+                raise ValueError(f"{other.name} and {entry.name} have the same {claim}")
+    routed: dict[Network, str] = dict.fromkeys(roster.networks, "networks")
+    for entry in roster.entries:
+        routed.update((network, f"{entry.name}'s allowed IPs") for network in entry.allowed_ips)
+    lengths = {(network.version, network.prefixlen) for network in routed}
+    for entry in roster.entries:
+        if entry.endpoint is None:
+            continue
+        address = entry.endpoint.address
+        for version, length in lengths:
+            if version != address.version:
+                continue
+            network = ipaddress.ip_network((address, length), strict=False)
+            if network in routed:
+                # Outer packets would go into brine0, and `open` would drop all that the
+                # host there sends in the clear.
+                raise ValueError(
+                    f"{network} of {routed[network]} contains {entry.name}'s endpoint"
+                    f" {address}: only the mesh would reach it"
+                )
