@@ -160,6 +160,7 @@ static __always_inline int control_erase(__u32 number)
 		state = bpf_map_lookup_elem(&peer_states, &peer);
 		if (state)
 			__sync_val_compare_and_swap(&state->sending, number + 1, 0);
+		association->created = bpf_ktime_get_boot_ns();
 	}
 #pragma clang loop unroll(disable)
 	for (i = 0; i < BOXES_PER_ASSOCIATION; i++) {

@@ -106,7 +106,7 @@ struct association {
 	__u32 peer;
 	__u32 local_index; /* in packets we receive */
 	__u32 remote_index; /* in packets we send */
-	__u64 created; /* boot clock, ns */
+	__u64 created; /* boot clock, ns; once FREE: when it was erased */
 	__u64 send_not_after; /* boot clock, ns; checked by seal, never extended */
 	__u64 receive_not_after; /* same, by open */
 	__u32 initiated; /* 1: this host was the initiator */

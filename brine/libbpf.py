@@ -146,11 +146,16 @@ class Map:
         size = c_uint32(ctypes.sizeof(info))
         _check(_obj_info(fd, byref(info), byref(size)), "read a map's description")
         self.name = info.name.decode()
+        self.id: int = info.id
         self.key_size: int = info.key_size
         self.value_size: int = info.value_size
         self.max_entries: int = info.max_entries
         self.btf_id: int = info.btf_id
         self.percpu = info.type in _PERCPU_TYPES
+        #: bytes of what is read and written at once
+        self.element_size = self.value_size
+        if self.percpu:
+            self.element_size = (self.value_size + 7) // 8 * 8 * possible_cpus()
 
     @classmethod
     def pinned(cls, path: str) -> Map:
@@ -166,20 +171,26 @@ class Map:
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value, or None. Per-CPU maps: all CPUs' values, each padded to 8."""
-        size = self.value_size
-        if self.percpu:
-            size = (size + 7) // 8 * 8 * possible_cpus()
-        value = ctypes.create_string_buffer(size)
+        value = ctypes.create_string_buffer(self.element_size)
+        return value.raw if self._lookup(key, value) else None
+
+    def lookup_into(self, key: bytes, value: ctypes.Structure) -> bool:
+        """Read an element into `value`, of its size. False if there is none."""
+        if ctypes.sizeof(value) != self.element_size:
+            raise ValueError(f"{self.name} holds {self.element_size} bytes")
+        return self._lookup(key, byref(value))
+
+    def _lookup(self, key: bytes, value: Any) -> bool:
         result = _lookup(self.fd, self._key(key), value)
         if result < 0 and ctypes.get_errno() == errno.ENOENT:
-            return None
+            return False
         _check(result, f"look up in {self.name}")
-        return value.raw
+        return True
 
     def update(self, key: bytes, value: bytes, flags: int = UPDATE_ANY) -> None:
-        """Write one element."""
-        if len(value) != self.value_size:
-            raise ValueError(f"{self.name} holds {self.value_size} bytes, not {len(value)}")
+        """Write one element; of a per-CPU map, all CPUs' values, as :meth:`lookup` gives."""
+        if len(value) != self.element_size:
+            raise ValueError(f"{self.name} holds {self.element_size} bytes, not {len(value)}")
         _check(_update(self.fd, self._key(key), value, flags), f"write to {self.name}")
 
     def delete(self, key: bytes) -> None:
@@ -305,6 +316,22 @@ class Program:
             ctypes.memset(context_buffer, 0, len(context_buffer))
         return Run(value, data_after, context_after, options.duration)
 
+    def call(self, context: ctypes.Structure) -> int:
+        """Run a syscall program on `context`, in place: no copy of it is made in this
+        process. Returns the program's value."""
+        options = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts))
+        options.ctx_in = ctypes.addressof(context)
+        options.ctx_size_in = ctypes.sizeof(context)
+        _check(_test_run(self.fd, byref(options)), "run a program")
+        value: int = options.retval
+        return value
+
+    def id(self) -> int:
+        """The kernel's number of the program."""
+        info = (c_uint32 * 2)()  # struct bpf_prog_info: type, id
+        _check(_obj_info(self.fd, byref(info), byref(c_uint32(8))), "read a program's description")
+        return info[1]
+
 
 class Object:
     """An ELF object: open, adjust, load. Closing frees what nothing else holds.
@@ -403,6 +430,17 @@ def update_link(link: int, program: Program) -> None:
     _check(_link_update(link, program.fd, None), "replace the XDP program")
 
 
+class LinkInfo:
+    """What a link attaches, and where. `ifindex` is 0 once the device is gone."""
+
+    def __init__(self, link: int) -> None:
+        info = (c_uint32 * 5)()  # struct bpf_link_info: type, id, prog_id, padding, xdp.ifindex
+        size = c_uint32(ctypes.sizeof(info))
+        _check(_obj_info(link, byref(info), byref(size)), "read a link's description")
+        self.program_id = info[2]
+        self.ifindex = info[4]
+
+
 class _TcHook(ctypes.Structure):
     _fields_ = [
         ("sz", c_size_t),
@@ -439,11 +477,13 @@ def attach_tc_ingress(program: Program, ifindex: int) -> None:
     _check(_tc_attach(byref(hook), byref(options)), "attach the TC program")
 
 
-def tc_ingress_attached(ifindex: int) -> bool:
-    """Whether our slot of the device's ingress holds a program."""
+def tc_ingress_program(ifindex: int) -> int:
+    """The id of the program in our slot of the device's ingress, or 0."""
     hook = _tc(ifindex)
     options = _TcOpts(sz=ctypes.sizeof(_TcOpts), handle=1, priority=1)
-    return int(_tc_query(byref(hook), byref(options))) == 0
+    if int(_tc_query(byref(hook), byref(options))):
+        return 0
+    return int(options.prog_id)
 
 
 class RingBuffer:

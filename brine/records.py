@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What maps.py reads and takes: the maps' elements as Python sees them, without secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from brine.errors import BrineError
+from brine.keys import Box
+from brine.roster import Address, Endpoint
+
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
+
+
+@dataclass(frozen=True)
+class PeerEntry:
+    """A slot of `peers`."""
+
+    number: int
+    identity: bytes  #: public
+    endpoint: Endpoint | None  #: None: not known yet
+    roaming: bool
+
+
+@dataclass(frozen=True)
+class Association:
+    """A living association without its secrets. Times: boot clock, ns."""
+
+    number: int
+    peer: int
+    state: str  #: "pending", "unconfirmed" or "confirmed": enum association_state
+    local_index: int
+    remote_index: int
+    created: int
+    send_not_after: int
+    receive_not_after: int
+    initiated: bool
+    own_generation: int
+    peer_generation: int
+
+
+@dataclass(frozen=True)
+class PeerState:
+    """What the data path notes of a peer. Times: boot clock, ns, in steps of 0.1 s; 0: never."""
+
+    sending: int | None  #: the association that its packets are sealed under
+    last_sent: int
+    last_received: int
+    last_data_sent: int
+    last_data_received: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Inner packets and bytes, all CPUs together."""
+
+    sent_packets: int
+    sent_bytes: int
+    received_packets: int
+    received_bytes: int
+
+
+class Established(Protocol):
+    """What an exchange established (exchange.py)."""
+
+    @property
+    def peer_identity(self) -> bytes: ...
+    @property
+    def initiated(self) -> bool: ...
+    @property
+    def local_index(self) -> int: ...
+    @property
+    def remote_index(self) -> int: ...
+    @property
+    def secret(self) -> bytes: ...
+    @property
+    def send_header_key(self) -> bytes: ...
+    @property
+    def receive_header_key(self) -> bytes: ...
+    @property
+    def own_private(self) -> bytes: ...
+    @property
+    def own_public(self) -> bytes: ...
+    @property
+    def peer_public(self) -> bytes: ...
+    @property
+    def send(self) -> Box: ...
+    @property
+    def receive(self) -> Box: ...
+
+
+class ControlError(Exception):
+    """The `control` program refused."""
+
+    def __init__(self, result: str) -> None:
+        super().__init__(f"the control program answered {result}")
+        self.result = result  #: of enum control_result, such as CONTROL_INDEX_TAKEN
+
+
+class StaleMaps(BrineError):
+    """Other maps have taken the place of these: close them, open again."""
+
+    def __init__(self) -> None:
+        super().__init__("the data path has new maps", "try again")
+
+
+def boot_ns() -> int:
+    """The clock of every time in the maps: CLOCK_BOOTTIME, ns."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def pack_address(address: Address) -> bytes:
+    """struct address: 16 bytes, IPv4 mapped."""
+    return _MAPPED + address.packed if address.version == 4 else address.packed
+
+
+def unpack_address(raw: bytes) -> Address:
+    """The inverse of :func:`pack_address`."""
+    if raw.startswith(_MAPPED):
+        return ipaddress.IPv4Address(raw[12:])
+    return ipaddress.IPv6Address(raw)
