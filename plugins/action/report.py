@@ -21,14 +21,14 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             argument_spec={
                 "title": {"type": "str", "required": True},
-                "results": {"type": "str", "required": True},
+                "results": {"type": "str"},
                 "findings": {"type": "list", "elements": "dict", "default": []},
                 "logs": {"type": "path"},
             }
         )
         findings: list[dict[str, t.Any]] = list(arguments["findings"])
         hosts = [str(host) for host in task_vars["ansible_play_hosts"]]
-        for host in hosts:
+        for host in hosts if arguments["results"] else []:
             answer = task_vars["hostvars"][host].get(arguments["results"]) or {}
             found = [{"host": host, **entry} for entry in answer.get("findings", [])]
             findings += found

@@ -19,6 +19,7 @@ import os
 import re
 import signal
 import time
+import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -70,14 +71,16 @@ class Host:
         self.console = self.directory / "console.log"
         self.supervisor = self.directory / "supervisor.py"
 
-    def spec(self) -> dict | None:
+    def spec(self) -> dict[str, t.Any] | None:
         """The specification that the host was made from, or None if there is no host."""
         try:
-            return json.loads((self.directory / "spec.json").read_text())
+            text = (self.directory / "spec.json").read_text()
         except FileNotFoundError:
             return None
+        spec: dict[str, t.Any] = json.loads(text)
+        return spec
 
-    def write_spec(self, spec: dict) -> None:
+    def write_spec(self, spec: dict[str, t.Any]) -> None:
         """Record the specification; the supervisor reads it."""
         (self.directory / "spec.json").write_text(json.dumps(spec, indent=2, sort_keys=True) + "\n")
 

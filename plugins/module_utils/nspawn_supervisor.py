@@ -20,6 +20,7 @@ a reboot starts from nothing, as on metal, and the kernel cleans up after it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -29,6 +30,7 @@ import signal
 import socket
 import subprocess
 import sys
+import typing as t
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
@@ -99,10 +101,9 @@ def remove_tree(group: Path) -> None:
         for child in group.iterdir():
             if child.is_dir():
                 remove_tree(child)
-        try:
+        # A process may still be on its way out: the next boot reuses the group.
+        with contextlib.suppress(OSError):
             group.rmdir()
-        except OSError:
-            pass  # a process is still on its way out; the next boot reuses the group
 
 
 # -- one boot -----------------------------------------------------------------
@@ -114,7 +115,7 @@ def ip(*arguments: str, namespace: str | None = None) -> None:
     subprocess.run(["ip", *where, *arguments], check=True, stdin=subprocess.DEVNULL)
 
 
-def plug_in(spec: dict) -> None:
+def plug_in(spec: dict[str, t.Any]) -> None:
     """Give this process's network namespace an interface on the lab's bridge."""
     underlay, port = spec["underlay"], spec["name"]
     # The port of an earlier boot goes a moment after its namespace.
@@ -288,7 +289,7 @@ class Supervisor:
         if propagate.is_dir():
             propagate.rmdir()
         if not systemd_is_init():
-            for root, group in zip(hierarchies(), self.groups):
+            for root, group in zip(hierarchies(), self.groups, strict=True):
                 (root / "cgroup.procs").write_text("0")
                 remove_tree(group)
 

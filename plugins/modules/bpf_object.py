@@ -83,7 +83,7 @@ def compiler_version(module: AnsibleModule, clang: str) -> str:
             msg=f"The builder has no {clang}. Next: install it ({PACKAGES}), name another in "
             "brine_clang, or another machine in brine_builder."
         )
-    return module.run_command([path, "--version"], check_rc=True)[1].splitlines()[0]
+    return str(module.run_command([path, "--version"], check_rc=True)[1]).splitlines()[0]
 
 
 def build(module: AnsibleModule, source: Path, clang: str, destination: Path) -> None:
@@ -95,7 +95,7 @@ def build(module: AnsibleModule, source: Path, clang: str, destination: Path) ->
         copy = Path(directory, "bpf")
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.o"))
         code, out, err = module.run_command(
-            [make, "--silent", "-C", str(copy), f"CLANG={clang}", OBJECT]
+            [make, "--silent", "-C", str(copy), f"CLANG={clang}", f"BUILD={directory}"]
         )
         if code != 0:
             last = next((line for line in err.splitlines() if "error:" in line), err.strip())
@@ -108,7 +108,7 @@ def build(module: AnsibleModule, source: Path, clang: str, destination: Path) ->
             )
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = destination.with_suffix(".new")
-        shutil.copyfile(copy / OBJECT, new)
+        shutil.copyfile(Path(directory, OBJECT), new)
         new.replace(destination)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nspawn_host
 short_description: Run a lab host under systemd-nspawn
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - The host boots its own systemd in its own network namespace, with one interface on the bridge
     that M(brine.mesh.nspawn_lab) makes. It may load BPF programs. It reboots as a machine does,
@@ -109,12 +109,14 @@ import os
 import shutil
 import subprocess
 import sys
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.brine.mesh.plugins.module_utils import nspawn, nspawn_supervisor
 
 
-def wanted_spec(host: nspawn.Host, parameters: dict) -> dict:
+def wanted_spec(host: nspawn.Host, parameters: dict[str, t.Any]) -> dict[str, t.Any]:
     """What the supervisor has to know, and what a change of makes the host anew."""
     return {
         "name": host.name,
@@ -129,7 +131,7 @@ def wanted_spec(host: nspawn.Host, parameters: dict) -> dict:
     }
 
 
-def make_disk(module: AnsibleModule, host: nspawn.Host, spec: dict) -> None:
+def make_disk(module: AnsibleModule, host: nspawn.Host, spec: dict[str, t.Any]) -> None:
     """Make the host's disk with what tells it from its siblings."""
     for name in ("upper", "work", "root"):
         (host.directory / name).mkdir(parents=True)
@@ -182,7 +184,7 @@ def remove(host: nspawn.Host) -> None:
             shutil.rmtree(directory)
 
 
-def diff(before: dict | None, after: dict | None) -> dict:
+def diff(before: dict[str, t.Any] | None, after: dict[str, t.Any] | None) -> dict[str, t.Any]:
     """The specifications before and after, for --diff."""
     before_text, after_text = (
         json.dumps(spec, indent=2, sort_keys=True) + "\n" if spec else ""
@@ -191,7 +193,7 @@ def diff(before: dict | None, after: dict | None) -> dict:
     return {"before": before_text, "after": after_text}
 
 
-def present(module: AnsibleModule, host: nspawn.Host) -> dict:
+def present(module: AnsibleModule, host: nspawn.Host) -> dict[str, t.Any]:
     """Make and boot the host; returns the task's result."""
     found, wanted = host.spec(), wanted_spec(host, module.params)
     running = host.supervisor_pid() is not None
@@ -213,7 +215,7 @@ def present(module: AnsibleModule, host: nspawn.Host) -> dict:
     return {**result, "leader": host.leader() or 0}
 
 
-def absent(module: AnsibleModule, host: nspawn.Host) -> dict:
+def absent(module: AnsibleModule, host: nspawn.Host) -> dict[str, t.Any]:
     """Remove the host; returns the task's result."""
     changed = host.directory.exists() or host.runtime.exists()
     result = {"changed": changed, "diff": diff(host.spec(), None)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nspawn_image
 short_description: Build the Debian root file system that lab hosts start from
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Builds it with mmdebstrap, once for every combination of options, into C(/var/cache/brine-lab).
     Hosts lay their own disk over it and never write to it.
@@ -65,6 +65,7 @@ import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.brine.mesh.plugins.module_utils import nspawn
 
 # Need hardware or a terminal, or mount what belongs to the machine.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nspawn_lab
 short_description: Make or remove what the systemd-nspawn hosts of a lab share
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a bridge that stands for the underlay, the network that carries sealed packets between
     hosts. It lives in a network namespace of its own, C(brine-LAB), so that the machine's network
@@ -67,10 +67,13 @@ public_key:
   type: str
 """
 
+import contextlib
 import json
 import shutil
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.brine.mesh.plugins.module_utils import nspawn
 
 
@@ -83,15 +86,14 @@ class Underlay:
 
     def ip(self, *arguments: str) -> str:
         """Run ip(8), or fail the task."""
-        _, output, _ = self.module.run_command(["ip", *arguments], check_rc=True)
-        return output
+        return str(self.module.run_command(["ip", *arguments], check_rc=True)[1])
 
     def exists(self) -> bool:
         """Whether the namespace is there."""
         namespaces = json.loads(self.ip("-json", "netns", "list") or "[]")
         return self.namespace in {entry["name"] for entry in namespaces}
 
-    def links(self) -> dict[str, dict]:
+    def links(self) -> dict[str, dict[str, t.Any]]:
         """The links inside, by name."""
         output = self.ip("-json", "-n", self.namespace, "link", "show")
         return {link["ifname"]: link for link in json.loads(output)}
@@ -120,7 +122,7 @@ class Underlay:
         self.ip("netns", "delete", self.namespace)
 
 
-def present(module: AnsibleModule, lab: str) -> dict:
+def present(module: AnsibleModule, lab: str) -> dict[str, t.Any]:
     """Make the lab; returns the task's result."""
     underlay, key = Underlay(module, lab), nspawn.ssh_key(lab)
     has_underlay, has_key = underlay.is_complete(), key.exists()
@@ -138,7 +140,7 @@ def present(module: AnsibleModule, lab: str) -> dict:
     }
 
 
-def absent(module: AnsibleModule, lab: str) -> dict:
+def absent(module: AnsibleModule, lab: str) -> dict[str, t.Any]:
     """Remove the lab; returns the task's result."""
     running = nspawn.running_hosts(lab)
     if running and not module.check_mode:
@@ -153,6 +155,8 @@ def absent(module: AnsibleModule, lab: str) -> dict:
             underlay.remove()
         for directory in left:
             shutil.rmtree(directory)
+            with contextlib.suppress(OSError):  # another lab is still in it
+                directory.parent.rmdir()
     return {"changed": has_underlay or bool(left)}
 
 

@@ -74,8 +74,9 @@ def install(module: AnsibleModule, archive: Path, environment: Path) -> None:
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as directory:
         with tarfile.open(archive) as tar:
             for member in tar:
-                if member.isfile() and "/" not in member.name:
-                    Path(directory, member.name).write_bytes(tar.extractfile(member).read())
+                content = tar.extractfile(member)  # None: no file
+                if content is not None and "/" not in member.name:
+                    Path(directory, member.name).write_bytes(content.read())
         wheels = sorted(Path(directory).glob("*.whl"))
         pip = next((wheel for wheel in wheels if wheel.name.startswith("pip-")), None)
         if pip is None:

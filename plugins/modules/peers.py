@@ -59,6 +59,7 @@ removed:
 import json
 import os
 import tempfile
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -71,7 +72,7 @@ from ansible_collections.brine.mesh.plugins.module_utils.brine_cli import (
 HEADER = "peers"
 
 
-def without_brine(proposed: str | None) -> dict:
+def without_brine(proposed: str | None) -> dict[str, t.Any]:
     """What `brine peers apply` would say on a host that has no brine yet."""
     peers = json.loads(proposed)["peers"] if proposed else []
     names = sorted(peer["name"] for peer in peers)

@@ -244,12 +244,13 @@ def check_xdp(name: str, bpffs: str) -> t.Iterator[Finding]:
 
 def our_programs(bpffs: str) -> set[int]:
     """Ids of the programs that links pinned below `bpffs` attach."""
-    programs = set()
+    programs: set[int] = set()
     for directory, _, names in os.walk(bpffs):
         for name in names:
             with contextlib.suppress(OSError):  # another process may unpin meanwhile
-                programs.add(kernel.pinned_program(os.path.join(directory, name)))
-    return programs - {None}
+                program = kernel.pinned_program(os.path.join(directory, name))
+                programs |= {program} if program is not None else set()
+    return programs
 
 
 def check_port(port: int) -> t.Iterator[Finding]:

@@ -20,9 +20,8 @@ options:
     type: str
     required: true
   results:
-    description: The variable that the earlier task registered on every host.
+    description: The variable that an earlier task registered on every host.
     type: str
-    required: true
   findings:
     description: Further findings, such as those of M(brine.mesh.roster).
     type: list

@@ -274,9 +274,7 @@ def check_members(members: list[Member], made_now: Iterable[str]) -> list[HostFi
         ),
     ):
         for value, names in shared(members, values_of):
-            note(
-                "", check, f"{', '.join(names)} have the same {what} {value}", "give each its own"
-            )
+            note("", check, f"{', '.join(names)} have the same {what} {value}", "give each its own")
 
     if len({member.networks for member in members}) > 1:
         note("", "networks", "brine_networks differs between hosts", "set it once, for the group")

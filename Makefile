@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What one can do here. Every target installs what it lacks first (scripts/bootstrap).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Name of the lab: labs of different names run side by side.
+LAB ?= lab
+HOST ?= lab1
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export LC_ALL := C.UTF-8
+# Molecule and ansible-lint look for the collection here, not in the home directory.
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
+# Ansible is told by ansible.cfg, not by whoever calls make.
+unexport ANSIBLE_INVENTORY
+
+PLAY = ansible-playbook -e lab_name=$(LAB)
+# Tests that need hosts, and are run by what makes them.
+HOST_TESTS = tests/mesh tests/lab tests/vm
+
+help: ## Show this
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+bootstrap: ## Install the Debian packages and .venv that the rest needs
+	@scripts/bootstrap
+
+bootstrap-lab:
+	@scripts/bootstrap --lab
+
+lab: bootstrap-lab ## Make three hosts on this machine, give them their mesh, and show it
+	$(PLAY) playbooks/lab.yml
+	$(PLAY) site.yml
+	$(PLAY) playbooks/lab_report.yml
+
+lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=lab2
+	@leader=$$(cat /run/brine-lab/$(LAB)/$(HOST)/leader 2>/dev/null) || { \
+	  echo "error: lab $(LAB) runs no host $(HOST). Next: make lab" >&2; exit 1; }; \
+	exec nsenter --all --target "$$leader" --wd=/root -- \
+	  env -i TERM="$${TERM:-linux}" HOME=/root LANG=C.UTF-8 \
+	  PATH=/opt/brine/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+	  bash -l
+
+lab-down: bootstrap ## Remove the lab; only the image cache stays, in /var/cache/brine-lab
+	$(PLAY) playbooks/lab.yml -e lab_state=absent
+
+lab-clean: lab-down ## Remove the lab and the image cache
+	rm -rf --one-file-system /var/cache/brine-lab
+
+test: lint test-fast test-lab ## Every check but those in virtual machines
+
+test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF programs
+	python -m pytest tests $(HOST_TESTS:%=--ignore=%)
+
+test-lab: bootstrap-lab ## Tests on labs of their own: Molecule scenarios, then whole plays
+	molecule test --all
+	python -m pytest tests/lab
+
+test-vm: bootstrap-lab ## Tests in virtual machines with Debian's kernels
+	python -m pytest tests/vm
+
+lint: bootstrap ## Every static check
+	scripts/lint
+
+build: bootstrap ## Build the collection's archive into build/
+	ansible-galaxy collection build --force --output-path build
+
+.PHONY: help bootstrap bootstrap-lab lab lab-shell lab-down lab-clean \
+        test test-fast test-lab test-vm lint build

@@ -1,0 +1,52 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of this name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: table
+short_description: Show the mesh as a table
+version_added: 1.0.0
+description:
+  - Prints a row for every host of the play, from what M(brine.mesh.mesh_info) returned on each.
+  - With O(reached) also host × host, the round trip through the mesh and the age of the association.
+    Meant for a mesh that fits a screen.
+  - Run it once in a play.
+author: The brine authors (@brine)
+options:
+  status:
+    description: The variable that M(brine.mesh.mesh_info) registered on every host.
+    type: str
+    required: true
+  reached:
+    description: The variable that M(brine.mesh.verify) registered on every host.
+    type: str
+  notes:
+    description: Lines to add at the end.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - brine.mesh.host.controller
+  - brine.mesh.host.facts
+"""
+
+EXAMPLES = r"""
+- name: Ask the host
+  brine.mesh.mesh_info:
+  register: mesh
+
+- name: Show it
+  brine.mesh.table:
+    status: mesh
+  run_once: true
+"""
+
+RETURN = r"""
+lines:
+  description: The lines that were shown.
+  returned: always
+  type: list
+  elements: str
+"""
