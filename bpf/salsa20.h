@@ -3,9 +3,9 @@
  * Salsa20 (Bernstein, "The Salsa20 family of stream ciphers", 2007) and its
  * key-derivation form HSalsa20 ("Extending the Salsa20 nonce", 2011).
  *
- * BPF has no rotate and ten registers. A quarter round touches four words, so
- * it is written to keep those in registers and leave the other twelve on the
- * stack. No branch and no address depends on a key.
+ * Twice: in plain C, which HSalsa20 uses, and scheduled for BPF's ten registers
+ * (generate_salsa20.py), which texts use. No branch and no address depends on a
+ * key.
  */
 #ifndef BRINE_SALSA20_H
 #define BRINE_SALSA20_H
@@ -13,9 +13,12 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "salsa20_scheduled.h"
+
 enum salsa20_size {
 	SALSA20_WORDS = 16,
 	SALSA20_BLOCK = 64,
+	SALSA20_START_WORDS = SALSA20_WORDS + 1,
 	SALSA20_DOUBLE_ROUNDS = 10,
 };
 
@@ -27,12 +30,16 @@ enum salsa20_size {
 
 #define SALSA20_ROTATE(x, n) (((x) << (n)) | ((x) >> (32 - (n))))
 
+#define SALSA20_STEP(to, a, b, n) do {			\
+	__u32 sum = (a) + (b);				\
+	(to) ^= SALSA20_ROTATE(sum, n);			\
+} while (0)
+
 #define SALSA20_QUARTER_ROUND(a, b, c, d) do {		\
-	__u32 t;					\
-	t = (a) + (d); (b) ^= SALSA20_ROTATE(t, 7);	\
-	t = (b) + (a); (c) ^= SALSA20_ROTATE(t, 9);	\
-	t = (c) + (b); (d) ^= SALSA20_ROTATE(t, 13);	\
-	t = (d) + (c); (a) ^= SALSA20_ROTATE(t, 18);	\
+	SALSA20_STEP(b, a, d, 7);			\
+	SALSA20_STEP(c, b, a, 9);			\
+	SALSA20_STEP(d, c, b, 13);			\
+	SALSA20_STEP(a, d, c, 18);			\
 } while (0)
 
 /* Columns, then rows. */
@@ -81,16 +88,45 @@ static __always_inline void salsa20_rounds(__u32 x[SALSA20_WORDS])
 		SALSA20_DOUBLE_ROUND(x);
 }
 
-/* text ^= keystream block `counter` of (key, nonce). */
+/* What all blocks of one message share: the steps of the first two rounds that
+ * do not depend on the block counter. */
+struct salsa20_start {
+	__u32 x[SALSA20_START_WORDS]; /* [16]: word 4 between column and row round */
+};
+
+static __always_inline void salsa20_start(struct salsa20_start *start,
+					  const __u32 key[8], __u64 nonce)
+{
+	__u32 *x = start->x;
+
+	salsa20_matrix(x, key, (__u32)nonce, (__u32)(nonce >> 32), 0, 0);
+	/* Columns: the first waits for the counter (word 8) after two steps. */
+	SALSA20_STEP(x[4], x[0], x[12], 7);
+	SALSA20_STEP(x[8], x[4], x[0], 9);
+	SALSA20_QUARTER_ROUND(x[5], x[9], x[13], x[1]);
+	SALSA20_QUARTER_ROUND(x[10], x[14], x[2], x[6]);
+	SALSA20_QUARTER_ROUND(x[15], x[3], x[7], x[11]);
+	/* Rows: the second whole, the third's first step. */
+	x[16] = x[4];
+	SALSA20_QUARTER_ROUND(x[5], x[6], x[7], x[4]);
+	SALSA20_STEP(x[11], x[10], x[9], 7);
+}
+
+/* text ^= keystream block `counter` of (key, nonce), whose start is given. The
+ * counter is 64 bits in Salsa20; texts here end far below 2^32 blocks. */
 static __always_inline void salsa20_xor_block(__u32 text[SALSA20_WORDS],
+					      const struct salsa20_start *start,
 					      const __u32 key[8], __u64 nonce,
 					      __u32 counter)
 {
-	__u32 x[SALSA20_WORDS];
+	__u32 x[SALSA20_START_WORDS];
+	int i;
 
-	/* The block counter is 64 bits; texts here end far below 2^32 blocks. */
-	salsa20_matrix(x, key, (__u32)nonce, (__u32)(nonce >> 32), counter, 0);
-	salsa20_rounds(x);
+#pragma clang loop unroll(full)
+	for (i = 0; i < SALSA20_START_WORDS; i++)
+		x[i] = start->x[i];
+	x[8] ^= counter; /* all that has happened to it is one xor */
+	salsa20_rounds_scheduled(x);
 	text[0] ^= x[0] + SALSA20_SIGMA0;
 	text[1] ^= x[1] + key[0];
 	text[2] ^= x[2] + key[1];

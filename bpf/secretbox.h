@@ -32,24 +32,26 @@ struct secretbox {
 	__u64 nonce; /* the nonce's last eight bytes */
 	__u32 tag[4];
 	struct poly1305 mac;
-	__u32 unused; /* keeps mac_key on a multiple of eight */
-	__u32 mac_key[8];
+	struct salsa20_start start;
+	__u32 rest[8]; /* secretbox_verify: the keystream's bytes 32 to 63 */
+	__u32 mac_key[8]; /* on a multiple of eight */
 	__u8 text[SECRETBOX_BUFFER + SECRETBOX_SLACK];
 };
 
 struct secretbox_loop {
 	struct secretbox *work;
-	__u32 first; /* byte of text where the loop begins */
+	__u32 first; /* where the loop begins: a byte of text, or a block */
 };
 
 static long secretbox_xor_callback(__u64 block, struct secretbox_loop *loop)
 {
 	struct secretbox *work = loop->work;
 
+	block += loop->first;
 	if (block >= SECRETBOX_BLOCKS_MAX)
 		return 1;
 	salsa20_xor_block((__u32 *)((__u8 *)work->mac_key + block * SALSA20_BLOCK),
-			  work->subkey, work->nonce, block);
+			  &work->start, work->subkey, work->nonce, block);
 	return 0;
 }
 
@@ -124,6 +126,7 @@ __noinline int secretbox_seal(struct secretbox *work, __u32 length)
 
 	if (!work || length > SECRETBOX_TEXT_MAX)
 		return -1;
+	salsa20_start(&work->start, work->subkey, work->nonce);
 	secretbox_clear_mac_key(work);
 	bpf_loop((32 + length + SALSA20_BLOCK - 1) / SALSA20_BLOCK,
 		 secretbox_xor_callback, &loop, 0);
@@ -143,9 +146,12 @@ __noinline int secretbox_verify(struct secretbox *work, __u32 length)
 		return -1;
 	/* Block 0 alone: its first half is the key, the other half waits for
 	 * secretbox_decrypt, which comes only after the tag has verified. */
-	salsa20_xor_block(x, work->subkey, work->nonce, 0);
-	for (i = 0; i < 8; i++)
+	salsa20_start(&work->start, work->subkey, work->nonce);
+	salsa20_xor_block(x, &work->start, work->subkey, work->nonce, 0);
+	for (i = 0; i < 8; i++) {
 		work->mac_key[i] = x[i];
+		work->rest[i] = x[i + 8];
+	}
 	secretbox_mac(&loop, length, tag);
 	difference = (tag[0] ^ work->tag[0]) | (tag[1] ^ work->tag[1]) |
 		     (tag[2] ^ work->tag[2]) | (tag[3] ^ work->tag[3]);
@@ -155,11 +161,16 @@ __noinline int secretbox_verify(struct secretbox *work, __u32 length)
 /* Decrypt text[0..length) in place. Only after secretbox_verify. */
 __noinline int secretbox_decrypt(struct secretbox *work, __u32 length)
 {
-	struct secretbox_loop loop = { .work = work };
+	struct secretbox_loop loop = { .work = work, .first = 1 };
+	__u32 *text;
+	int i;
 
 	if (!work || length > SECRETBOX_TEXT_MAX)
 		return -1;
-	bpf_loop((32 + length + SALSA20_BLOCK - 1) / SALSA20_BLOCK,
+	text = (__u32 *)work->text;
+	for (i = 0; i < 8; i++) /* behind a shorter text: scratch */
+		text[i] ^= work->rest[i];
+	bpf_loop((32 + length + SALSA20_BLOCK - 1) / SALSA20_BLOCK - 1,
 		 secretbox_xor_callback, &loop, 0);
 	return 0;
 }
