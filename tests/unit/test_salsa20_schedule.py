@@ -18,7 +18,8 @@ WORD = st.integers(min_value=0, max_value=2**32 - 1)
 
 def load_generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate_salsa20", BPF / "generate_salsa20.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
