@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Noise, revision 34, with the psk and hfs modifiers: DH 25519, KEM ML-KEM-768, ChaChaPoly,
-BLAKE2b.
+BLAKE2b. (SHA256 too: the published vectors of hfs with ML-KEM use it.)
 
 Sources: noiseprotocol.org/noise.html, names as there; the HFS extension (noise_hfs_spec);
 FIPS 203. A message's tokens can be read a few at a time, so that a responder learns who
@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from brine.keys import KEY_BYTES, LowOrderPoint, generate_private, public_key, x25519
 
-HASH_BYTES = 64
 TAG_BYTES = 16
 KEM_KEY_BYTES = 1184
 KEM_CIPHERTEXT_BYTES = 1088
 
-_SUITES = ("25519_ChaChaPoly_BLAKE2b", "25519+MLKEM768_ChaChaPoly_BLAKE2b")
+_DHS = ("25519", "25519+MLKEM768")
+_HASHES = {"BLAKE2b": "blake2b", "SHA256": "sha256"}  # names of hashlib
 # Patterns of the specification, section 7: what each side knows before, then the messages,
 # the initiator's first.
 _PATTERNS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -57,6 +57,7 @@ class Pattern:
     """A handshake pattern with its modifiers applied."""
 
     name: str  #: the whole protocol name
+    hash: str  #: its name in hashlib
     psk: bool  #: `e` goes into the key too
     initiator_known: str  #: "s" if the responder knows the initiator's key before
     responder_known: str
@@ -68,11 +69,13 @@ def pattern(name: str) -> Pattern:
 
     :raises ValueError: if the name is of another suite, or knows other modifiers.
     """
-    prefix, _, rest = name.partition("_")
-    handshake, _, suite = rest.partition("_")
+    parts = name.split("_")
+    if len(parts) != 5 or parts[0] != "Noise" or parts[3] != "ChaChaPoly":
+        raise ValueError(f"{name} is not supported")
+    _, handshake, dh, _, hash_name = parts
     base = handshake[: len(handshake) - len(handshake.lstrip("NKXI"))]
     modifiers = [one for one in handshake[len(base) :].split("+") if one]
-    if prefix != "Noise" or base not in _PATTERNS or suite not in _SUITES:
+    if base not in _PATTERNS or dh not in _DHS or hash_name not in _HASHES:
         raise ValueError(f"{name} is not supported")
     initiator_known, responder_known, text = _PATTERNS[base]
     messages = [line.split() for line in text]
@@ -83,10 +86,11 @@ def pattern(name: str) -> Pattern:
             _add_psk(messages, int(modifier[3:]))
         else:
             raise ValueError(f"the modifier {modifier} is not supported")
-    if ("hfs" in modifiers) != ("+MLKEM768" in suite):
+    if ("hfs" in modifiers) != ("+" in dh):
         raise ValueError(f"{name} names a KEM and does not use it, or the other way round")
     return Pattern(
         name,
+        _HASHES[hash_name],
         any("psk" in line for line in messages),
         initiator_known,
         responder_known,
@@ -116,17 +120,6 @@ def _add_hfs(messages: list[list[str]]) -> None:
     raise ValueError("hfs needs an ee")
 
 
-def _hkdf(chaining_key: bytes, material: bytes, outputs: int) -> list[bytes]:
-    """HKDF of the specification, section 4.3: `outputs` times 64 bytes."""
-    temporary = hmac.digest(chaining_key, material, "blake2b")
-    made: list[bytes] = []
-    for number in range(1, outputs + 1):
-        made.append(
-            hmac.digest(temporary, (made[-1] if made else b"") + bytes((number,)), "blake2b")
-        )
-    return made
-
-
 @dataclass
 class CipherState:
     """ChaChaPoly with a counter. Without a key, data passes as it is."""
@@ -143,7 +136,7 @@ class CipherState:
         return sealed
 
     def decrypt(self, associated: bytes, sealed: bytes) -> bytes:
-        """:raises NoiseError: if it does not authenticate; the counter stays then."""
+        """:raises NoiseError: if it does not authenticate."""
         if self.key is None:
             return sealed
         try:
@@ -160,26 +153,37 @@ class CipherState:
 
 
 class SymmetricState:
-    """The chaining key and the hash of all that both sides have seen."""
+    """The chaining key and the hash of all that both sides have seen: 64 bytes each."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, algorithm: str) -> None:
+        self._algorithm = algorithm
         encoded = name.encode()
-        if len(encoded) <= HASH_BYTES:
-            self.hash = encoded.ljust(HASH_BYTES, b"\0")
-        else:
-            self.hash = hashlib.blake2b(encoded).digest()
+        size = hashlib.new(algorithm).digest_size
+        self.hash = encoded.ljust(size, b"\0") if len(encoded) <= size else self._hashed(encoded)
         self.chaining_key = self.hash
         self.cipher = CipherState()
 
+    def _hashed(self, data: bytes) -> bytes:
+        return hashlib.new(self._algorithm, data).digest()
+
+    def _hkdf(self, material: bytes, outputs: int) -> list[bytes]:
+        """HKDF of the specification, section 4.3."""
+        temporary = hmac.digest(self.chaining_key, material, self._algorithm)
+        made: list[bytes] = []
+        for number in range(1, outputs + 1):
+            before = made[-1] if made else b""
+            made.append(hmac.digest(temporary, before + bytes((number,)), self._algorithm))
+        return made
+
     def mix_hash(self, data: bytes) -> None:
-        self.hash = hashlib.blake2b(self.hash + data).digest()
+        self.hash = self._hashed(self.hash + data)
 
     def mix_key(self, material: bytes) -> None:
-        self.chaining_key, key = _hkdf(self.chaining_key, material, 2)
+        self.chaining_key, key = self._hkdf(material, 2)
         self.cipher = CipherState(key[:KEY_BYTES])
 
     def mix_key_and_hash(self, material: bytes) -> None:
-        self.chaining_key, data, key = _hkdf(self.chaining_key, material, 3)
+        self.chaining_key, data, key = self._hkdf(material, 3)
         self.mix_hash(data)
         self.cipher = CipherState(key[:KEY_BYTES])
 
@@ -195,7 +199,7 @@ class SymmetricState:
 
     def split(self) -> tuple[CipherState, CipherState]:
         """The ciphers of the initiator and of the responder. brine/1 does not use them."""
-        first, second = _hkdf(self.chaining_key, b"", 2)
+        first, second = self._hkdf(b"", 2)
         return CipherState(first[:KEY_BYTES]), CipherState(second[:KEY_BYTES])
 
 
@@ -219,9 +223,8 @@ def kem_encapsulate(public: bytes) -> tuple[bytes, bytes]:
 class Handshake:
     """One side of a handshake: HandshakeState of the specification.
 
-    Writer: :meth:`write` for each message of ours. Reader: :meth:`read`, or in steps
-    :meth:`read_tokens` (as often as wished) and :meth:`read_payload`. After a NoiseError
-    the instance is spent; :meth:`fork` beforehand keeps the state.
+    :meth:`write` our messages; :meth:`read` the peer's, or in steps :meth:`read_tokens`
+    and :meth:`read_payload`. After a NoiseError the instance is spent: :meth:`fork` before.
 
     `static`, `ephemeral`, `kem`: our private keys; the latter two are made when needed.
     `remote_static`: the peer's public key, where the pattern says that it is known.
@@ -240,7 +243,7 @@ class Handshake:
         kem: MLKEM768PrivateKey | None = None,
     ) -> None:
         self.initiator = initiator
-        self.symmetric = SymmetricState(protocol.name)
+        self.symmetric = SymmetricState(protocol.name, protocol.hash)
         self.remote_static = remote_static
         self.remote_ephemeral: bytes | None = None
         self._psk_mode = protocol.psk
@@ -255,8 +258,8 @@ class Handshake:
             (protocol.responder_known, not initiator),
         ):
             if known:
-                own_or_remote = public_key(_have(static)) if ours else _have(remote_static)
-                self.symmetric.mix_hash(own_or_remote)
+                key = public_key(_have(static)) if ours else _have(remote_static)
+                self.symmetric.mix_hash(key)
 
     def fork(self) -> Handshake:
         """A copy that shares nothing that changes."""
