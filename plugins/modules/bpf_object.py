@@ -19,6 +19,13 @@ options:
     description: The directory of the sources, on the builder.
     type: path
     required: true
+  files:
+    description:
+      - Names of the files in O(source) that make the object.
+      - Others in it, left from an earlier version, are not looked at.
+    type: list
+    elements: str
+    required: true
   clang:
     description: The compiler. Name one that the verifier is known to accept the output of.
     type: str
@@ -44,6 +51,7 @@ EXAMPLES = r"""
 - name: Build the object
   brine.mesh.bpf_object:
     source: ~/.cache/brine/bpf
+    files: "{{ query('ansible.builtin.fileglob', 'bpf/*.[ch]', 'bpf/Makefile') | map('ansible.builtin.basename') }}"
     cache: ~/.cache/brine/objects
   delegate_to: localhost
   run_once: true
@@ -70,7 +78,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.brine.mesh.plugins.module_utils.content import content_key, sources
+from ansible_collections.brine.mesh.plugins.module_utils.content import content_key
 
 OBJECT = "brine.bpf.o"
 PACKAGES = "on Debian: apt install clang-19 llvm-19 libbpf-dev make"
@@ -86,14 +94,16 @@ def compiler_version(module: AnsibleModule, clang: str) -> str:
     return str(module.run_command([path, "--version"], check_rc=True)[1]).splitlines()[0]
 
 
-def build(module: AnsibleModule, source: Path, clang: str, destination: Path) -> None:
-    """Run make on a copy of `source` and move the object to `destination`."""
+def build(module: AnsibleModule, files: list[Path], clang: str, destination: Path) -> None:
+    """Run make on a copy of `files` and move the object to `destination`."""
     make = module.get_bin_path("make")
     if make is None:
         module.fail_json(msg=f"The builder has no make. Next: install it ({PACKAGES}).")
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as directory:
         copy = Path(directory, "bpf")
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.o"))
+        copy.mkdir()
+        for file in files:
+            shutil.copyfile(file, copy / file.name)
         code, out, err = module.run_command(
             [make, "--silent", "-C", str(copy), f"CLANG={clang}", f"BUILD={directory}"]
         )
@@ -116,6 +126,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "source": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "str", "required": True},
             "clang": {"type": "str", "default": "clang-19"},
             "cache": {"type": "path", "required": True},
         },
@@ -123,11 +134,12 @@ def main() -> None:
     )
     source, clang = Path(module.params["source"]), module.params["clang"]
     compiler = compiler_version(module, clang)
-    key = content_key(source, sources(source), compiler)
+    files = [source / name for name in sorted(module.params["files"])]
+    key = content_key(source, files, compiler)
     path = Path(module.params["cache"]) / key / OBJECT
     changed = not path.exists()
     if changed:
-        build(module, source, clang, path)
+        build(module, files, clang, path)
     module.exit_json(changed=changed, path=str(path), key=key, compiler=compiler)
 
 

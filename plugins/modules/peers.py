@@ -24,6 +24,11 @@ options:
       - Text of the roster that is about to take the place of O(roster).
       - Only check mode reads it, where O(roster) has not been written and the prediction would be of the old one.
     type: str
+  name:
+    description:
+      - The host's own name in the roster.
+      - Only check mode reads it, on a host that has no identity yet to find itself by.
+    type: str
 attributes:
   check_mode:
     description: Predicts which peers would be added, changed and removed.
@@ -72,10 +77,10 @@ from ansible_collections.brine.mesh.plugins.module_utils.brine_cli import (
 HEADER = "peers"
 
 
-def without_brine(proposed: str | None) -> dict[str, t.Any]:
+def without_brine(proposed: str | None, name: str | None) -> dict[str, t.Any]:
     """What `brine peers apply` would say on a host that has no brine yet."""
     peers = json.loads(proposed)["peers"] if proposed else []
-    names = sorted(peer["name"] for peer in peers)
+    names = sorted(peer["name"] for peer in peers if peer["name"] != name)
     return {
         "changed": True,
         "added": names,
@@ -89,6 +94,7 @@ def main() -> None:
             **argument_spec(),
             "roster": {"type": "path", "default": "/etc/brine/roster.json"},
             "proposed": {"type": "str"},
+            "name": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -97,7 +103,7 @@ def main() -> None:
     if not module.check_mode:
         answer = brine.change("peers", "apply", "--roster", roster)
     elif not brine.installed:
-        answer = without_brine(proposed)
+        answer = without_brine(proposed, module.params["name"])
     elif proposed:
         with tempfile.TemporaryDirectory(dir=module.tmpdir) as directory:
             path = os.path.join(directory, "roster.json")
