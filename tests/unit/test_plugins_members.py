@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory and the public-key store, as the controller reads and checks them."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import random
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.brine.mesh.plugins.plugin_utils.address import PREFIX, overlay_address
+from ansible_collections.brine.mesh.plugins.plugin_utils.members import (
+    DEFAULTS,
+    Member,
+    MemberReader,
+    check_members,
+    parse_key,
+    render_roster,
+)
+from brine import keys, roster
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+NAMES = ["a", "b", "c"]
+
+
+def public_key(number: int) -> str:
+    """A public key that is the same every time."""
+    private = random.Random(number).randbytes(32)
+    return base64.b64encode(keys.public_key(private)).decode()
+
+
+class Inventory:
+    """Three hosts in order, with a store; a test breaks what it wants to see found."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.hostvars: dict[str, dict[str, t.Any]] = {
+            name: {
+                "brine_endpoint": f"198.51.100.{number}",
+                "brine_addresses": [f"10.77.0.{number}"],
+            }
+            for number, name in enumerate(NAMES, 1)
+        }
+        for number, name in enumerate(NAMES, 1):
+            self.put_key(name, public_key(number))
+
+    def put_key(self, name: str, text: str) -> None:
+        (self.store / f"{name}.txt").write_text(text + "\n")
+
+    def members(self) -> tuple[list[Member], list[t.Any]]:
+        reader = MemberReader(self.hostvars, str(self.store))
+        members = [reader.read(name) for name in self.hostvars]
+        return members, reader.findings
+
+    def found(self, made_now: t.Iterable[str] = ()) -> list[t.Any]:
+        members, findings = self.members()
+        return [*findings, *check_members(members, made_now)]
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Inventory:
+    return Inventory(tmp_path)
+
+
+def test_a_sound_inventory_has_no_findings(inventory: Inventory) -> None:
+    assert inventory.found() == []
+
+
+def test_brine_reads_what_the_controller_renders(inventory: Inventory) -> None:
+    inventory.hostvars["b"].update(brine_allowed_ips=["192.0.2.0/24"], brine_roaming=True)
+    members, _ = inventory.members()
+    read = roster.parse(render_roster(members))
+    assert [entry.name for entry in read.entries] == NAMES
+    entry = read.entries[1]
+    assert entry.public_key == base64.b64decode(public_key(2))
+    assert str(entry.endpoint) == "198.51.100.2:4747"
+    assert entry.addresses == (
+        ipaddress.ip_address("10.77.0.2"),
+        keys.overlay_address(base64.b64decode(public_key(2))),
+    )
+    assert entry.allowed_ips == (ipaddress.ip_network("192.0.2.0/24"),)
+    assert entry.roaming
+    assert list(map(str, read.networks)) == DEFAULTS["brine_networks"]
+
+
+def test_the_order_of_the_inventory_does_not_matter(inventory: Inventory) -> None:
+    members, _ = inventory.members()
+    assert render_roster(members) == render_roster(members[::-1])
+
+
+def test_controller_and_hosts_derive_the_same_address() -> None:
+    for number in range(20):
+        key = base64.b64decode(public_key(number))
+        assert overlay_address(key) == keys.overlay_address(key)
+        assert overlay_address(key) in PREFIX
+
+
+def test_defaults_are_those_of_the_role() -> None:
+    role = yaml.safe_load((ROLES / "brine/defaults/main.yml").read_text())
+    assert {name: role[name] for name in DEFAULTS} == DEFAULTS
+
+
+def test_a_missing_key_is_a_fault_unless_it_is_made_now(inventory: Inventory) -> None:
+    (inventory.store / "b.txt").unlink()
+    assert inventory.found(made_now=["b"]) == []
+    (found,) = inventory.found(made_now=["a"])
+    assert (found["host"], found["check"]) == ("b", "public key")
+    assert "--limit" in found["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("not base64!", "is not base64"),
+        ("", "has 0 bytes instead of 32"),
+        (base64.b64encode(bytes(31)).decode(), "has 31 bytes instead of 32"),
+        (base64.b64encode(bytes(32)).decode(), "is all zeros"),
+        ("é" * 44, "is not base64"),
+    ],
+)
+def test_a_malformed_key_is_named_with_its_file(
+    inventory: Inventory, text: str, cause: str
+) -> None:
+    inventory.put_key("c", text)
+    (found,) = inventory.found(made_now=["c"])
+    assert found["host"] == "c"
+    assert found["cause"] == f"{inventory.store / 'c.txt'} {cause}"
+
+
+FAULTS: list[tuple[str, dict[str, t.Any], str]] = [
+    # host, its variables, what the only finding says
+    ("b", {"brine_addresses": ["10.77.0.1"]}, "a, b have the same address 10.77.0.1"),
+    ("b", {"brine_addresses": ["10.77.0.300"]}, "'10.77.0.300' does not appear"),
+    ("b", {"brine_addresses": "10.77.0.9"}, "brine_addresses is '10.77.0.9'"),
+    ("b", {"brine_addresses": ["10.78.0.2"]}, "10.78.0.2 is in none of brine_networks"),
+    ("b", {"brine_addresses": ["10.77.0.0"]}, "10.77.0.0 is no host address of 10.77.0.0/16"),
+    ("b", {"brine_addresses": ["10.77.255.255"]}, "10.77.255.255 is no host address"),
+    ("b", {"brine_endpoint": "198.51.100.1"}, "a, b have the same endpoint 198.51.100.1:4747"),
+    ("b", {"brine_endpoint": ""}, "it has no endpoint and does not roam"),
+    ("b", {"brine_endpoint": "10.77.9.9"}, "its endpoint 10.77.9.9 lies in brine_networks"),
+    ("b", {"brine_endpoint": "127.0.0.1"}, "its endpoint is 127.0.0.1"),
+    ("b", {"brine_endpoint": "no host at all"}, "neither an address nor a name"),
+    ("b", {"brine_port": 0}, "brine_port is 0"),
+    ("b", {"brine_port": 70000}, "brine_port is 70000"),
+    ("b", {"brine_port": "many"}, "brine_port is 'many'"),
+    ("b", {"brine_roaming": "perhaps"}, "brine_roaming is 'perhaps'"),
+    ("b", {"brine_max_peers": 2}, "brine_max_peers is 2, but the group has 3 hosts"),
+    ("b", {"brine_networks": ["10.77.0.0/16"]}, "(derived from its key) is in none"),
+    ("b", {"brine_allowed_ips": ["192.0.2.1/24"]}, "192.0.2.1/24 has host bits set"),
+    ("b", {"brine_mesh_secret": public_key(9)}, "brine_mesh_secret differs between hosts"),
+    ("b", {"brine_mesh_secret": "c2hvcnQ="}, "brine_mesh_secret has 5 bytes"),
+]
+
+
+@pytest.mark.parametrize(("host", "variables", "cause"), FAULTS)
+def test_every_fault_is_found(
+    inventory: Inventory, host: str, variables: dict[str, t.Any], cause: str
+) -> None:
+    inventory.hostvars[host].update(variables)
+    findings = inventory.found()
+    assert any(cause in found["cause"] for found in findings), findings
+    assert all(found["fatal"] and found["next_step"] for found in findings)
+
+
+def test_cloned_machines_are_found_by_their_key(inventory: Inventory) -> None:
+    inventory.put_key("b", public_key(1))
+    causes = [found["cause"] for found in inventory.found()]
+    assert any("a, b have the same public key" in cause for cause in causes)
+
+
+def test_names_that_differ_in_case_only_are_a_fault(inventory: Inventory) -> None:
+    inventory.hostvars["A"] = {
+        "brine_endpoint": "198.51.100.4",
+        "brine_addresses": ["10.77.0.4"],
+    }
+    inventory.put_key("A", public_key(4))
+    (found,) = inventory.found()
+    assert "a, A have the same name" in found["cause"]
+
+
+def test_the_mesh_secret_shows_up_nowhere(inventory: Inventory) -> None:
+    secret = public_key(7)
+    for variables in inventory.hostvars.values():
+        variables["brine_mesh_secret"] = secret
+    inventory.hostvars["c"]["brine_mesh_secret"] = f"{secret[:-4]}!!!!"
+    members, _ = inventory.members()
+    told = json.dumps(inventory.found()) + repr(members) + render_roster(members)
+    assert secret[:16] not in told
+    assert repr(base64.b64decode(secret))[2:18] not in told
+
+
+def test_values_that_ansible_reads_as_text_are_understood(inventory: Inventory) -> None:
+    inventory.hostvars["b"].update(brine_port="4748", brine_roaming="yes", brine_max_peers="64")
+    members, findings = inventory.members()
+    assert findings == []
+    assert members[1].endpoint == (ipaddress.ip_address("198.51.100.2"), 4748)
+    assert members[1].roaming
+
+
+@pytest.mark.parametrize("text", [public_key(1), f"  {public_key(1)}\n"])
+def test_parse_key(text: str) -> None:
+    assert parse_key(text) == base64.b64decode(public_key(1))
