@@ -130,6 +130,10 @@ class Maps:
     def max_peers(self) -> int:
         return self._map("peers").max_entries
 
+    @property
+    def max_associations(self) -> int:
+        return self._map("associations").max_entries
+
     # config
 
     def config(self) -> Any:

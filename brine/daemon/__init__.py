@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`brined`: makes associations with peers and watches over their life."""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the passing of time asks for, told from what the data path notes of each peer.
+
+    received data, sent nothing for 10 s        keepalive
+    sent data, authenticated nothing for 15 s   exchange
+    neither sent nor received data for 360 s    erase
+    a first packet opened, its event was lost   the same as with the event
+
+Called every half second; peers without an association cost nothing.
+"""
+
+from __future__ import annotations
+
+from brine.daemon.associations import Associations
+from brine.daemon.exchanges import Exchanges, Ways
+from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.timers import SECOND, Timers
+from brine.records import PeerState
+
+TICK = SECOND // 2
+KEEPALIVE = 10 * SECOND
+DEAD = 15 * SECOND
+IDLE = 360 * SECOND
+GRAIN = SECOND // 10  # of the times in peer_states
+
+
+class Liveness:
+    """Looks at the peers that have associations."""
+
+    def __init__(
+        self,
+        table: PeerTable,
+        timers: Timers,
+        associations: Associations,
+        exchanges: Exchanges,
+        ways: Ways,
+    ) -> None:
+        self._table = table
+        self._timers = timers
+        self._associations = associations
+        self._exchanges = exchanges
+        self._ways = ways
+
+    def tick(self) -> None:
+        """Once through all of them."""
+        for number, peer in list(self._associations.unconfirmed.items()):
+            for living in list(peer.living):
+                if living.number == number:
+                    self._associations.look(peer, living)
+        now = self._timers.now()
+        for peer in self._table:
+            if peer.living:
+                self._look(peer, self._associations.state(peer), now)
+
+    def _look(self, peer: Peer, state: PeerState, now: int) -> None:
+        if peer.attempt is None and self._idle(peer, state, now):
+            self._associations.erase_all([peer], "idle")
+            return
+        if state.last_data_sent <= max(state.last_received + GRAIN, peer.ignored):
+            peer.unanswered = None
+        elif peer.unanswered is None:
+            peer.unanswered = state.last_data_sent
+        elif now - peer.unanswered >= DEAD and peer.attempt is None:
+            self._exchanges.initiate(peer, "no answer")
+        if state.last_data_received <= state.last_sent + GRAIN:
+            peer.unsent = None
+        elif peer.unsent is None:
+            peer.unsent = state.last_data_received
+        elif now - peer.unsent >= KEEPALIVE:
+            self._ways.keepalive(peer.number)
+            peer.unsent = None
+
+    @staticmethod
+    def _idle(peer: Peer, state: PeerState, now: int) -> bool:
+        newest = max(living.created for living in peer.living)
+        return now - max(newest, state.last_data_sent, state.last_data_received) >= IDLE

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`brined`: the entry point, the signals, and what it says to the service manager."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+import brine
+from brine import config as configuration
+from brine.config import Paths
+from brine.daemon.journal import INFO, LEVELS, Log
+from brine.daemon.notify import Notifier
+from brine.daemon.service import Service, credential, roster_names
+from brine.errors import BrineError
+from brine.maps import Maps
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until a signal ends it; the exit status."""
+    options = _parser().parse_args(arguments)
+    log = Log(LEVELS[options.log_level])
+    notifier = Notifier(os.environ)
+    paths = Paths(etc=options.etc, state=options.state, run=options.run)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold keys
+    try:
+        with _alone(paths), _signals() as signals:
+            while _serve(paths, log, notifier, signals):
+                pass
+    except BrineError as error:
+        log.error("cannot run", cause=error.cause, next_step=error.next_step)
+        notifier.failed(f"{error.cause}. {error.next_step}")
+        return 1
+    notifier.stopping()
+    log.info("stopped")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    usual = Paths()
+    parser = argparse.ArgumentParser(
+        prog="brined", description="The exchange daemon of the brine mesh. It stays in front."
+    )
+    parser.add_argument("--version", action="version", version=brine.__version__)
+    parser.add_argument("--log-level", choices=sorted(LEVELS), default=_name_of(INFO))
+    for name, where in (("etc", usual.etc), ("state", usual.state), ("run", usual.run)):
+        parser.add_argument(
+            f"--{name}", type=type(where), default=where, metavar="DIRECTORY", help=f"not {where}"
+        )
+    return parser
+
+
+def _name_of(level: int) -> str:
+    return next(name for name, value in LEVELS.items() if value == level)
+
+
+def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> bool:
+    """Open everything and run. Whether to do it again, with new maps."""
+    config = configuration.load(paths)
+    own = credential(paths)
+    names = roster_names(paths)
+    with Maps.of(config) as maps:
+        service = Service(config, maps, own, names, log, notifier)
+        with contextlib.closing(service):
+            service.start()
+            signals.attach(service)
+            notifier.ready(f"{len(names)} hosts in the roster")
+            service.run()
+            signals.detach(service)
+    return service.again
+
+
+class Signals:
+    """SIGTERM and SIGINT end the loop; their number arrives through a descriptor, so that
+    nothing is interrupted half-way."""
+
+    def __init__(self, arrived: socket.socket) -> None:
+        self._arrived = arrived
+
+    def attach(self, service: Service) -> None:
+        service.loop.watch(self._arrived, service.stop)
+
+    def detach(self, service: Service) -> None:
+        service.loop.forget(self._arrived)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Signals]:
+    def ignore(_number: int, _frame: FrameType | None) -> None:
+        """The descriptor has it."""
+
+    arrived, sender = socket.socketpair()
+    with arrived, sender:
+        sender.setblocking(False)
+        former = {number: signal.signal(number, ignore) for number in _ENDING}
+        wakeup = signal.set_wakeup_fd(sender.fileno())
+        try:
+            yield Signals(arrived)
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _alone(paths: Paths) -> Iterator[None]:
+    """At most one daemon on a host: two would fight for the events."""
+    try:
+        paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(
+            paths.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+    except OSError as error:
+        raise BrineError(
+            f"{error.filename} cannot be made: {error.strerror}", "run brined as root"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BrineError(
+            "another brined runs on this host", "stop it first: systemctl stop brined"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peers as the daemon knows them, and where it finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from brine import keys
+from brine.daemon.timers import Timer
+from brine.exchange import Initiator
+from brine.roster import Address, Endpoint
+
+
+@dataclass(slots=True, eq=False)
+class Living:
+    """An association in the maps, not yet erased. Times: boot clock, ns."""
+
+    number: int
+    local_index: int
+    initiated: bool
+    created: int
+    send_not_after: int
+    receive_not_after: int
+    confirmed: bool = False
+    #: of the INITIATION that we answered, and where that came from
+    timestamp: bytes | None = None
+    source: Endpoint | None = None
+    #: both sides initiated at once, and this is one of the two
+    rival: bool = False
+    proofs: int = 0  #: keepalives asked for so far to have it confirmed
+    end: Timer | None = None
+    renew: Timer | None = None
+    prove: Timer | None = None
+
+    @property
+    def sends(self) -> bool:
+        """Whether it may be the one that packets are sealed under."""
+        return self.confirmed or self.initiated
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An exchange that we began and that has no end yet."""
+
+    reason: str
+    started: int
+    initiator: Initiator | None = None  #: of the newest INITIATION
+    timer: Timer | None = None  #: the next INITIATION, or giving up
+    hastened: bool = False  #: a COOKIE has brought the next INITIATION forward
+    rival: bool = False  #: the peer initiated meanwhile
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """`number`: its slot in the maps."""
+
+    number: int
+    identity: bytes
+    name: str
+    endpoint: Endpoint | None
+    roaming: bool
+    living: list[Living] = field(default_factory=list)
+    current: Living | None = None  #: what packets are sealed under
+    published: int = 0  #: when that came to be
+    attempt: Attempt | None = None
+    cookie: tuple[bytes, int] | None = None  #: and until when to use it
+    initiated: int = -(1 << 62)  #: when the last INITIATION left
+    prompted: int = -(1 << 62)  #: when a stranger's packet last made us initiate
+    #: since when packets that we sent, or the peer's, wait for a sign of the other side
+    unanswered: int | None = None
+    unsent: int | None = None
+    ignored: int = 0  #: what was sent before then is no reason to initiate any more
+
+    @property
+    def key_id(self) -> str:
+        return keys.key_id(self.identity)
+
+    def pending(self) -> Living | None:
+        """The association that waits for the initiator's first packet."""
+        return next((one for one in self.living if not one.sends), None)
+
+
+class PeerTable:
+    """Peers by number, identity and underlay address."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, Peer] = {}
+        self.by_identity: dict[bytes, Peer] = {}
+        self._by_address: dict[Address, list[Peer]] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_number)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self.by_number.values()))
+
+    def add(self, peer: Peer) -> None:
+        self.by_number[peer.number] = peer
+        self.by_identity[peer.identity] = peer
+        self._list(peer)
+
+    def remove(self, peer: Peer) -> None:
+        del self.by_number[peer.number]
+        del self.by_identity[peer.identity]
+        self._unlist(peer)
+
+    def move(self, peer: Peer, endpoint: Endpoint | None) -> None:
+        """The peer is at another endpoint now."""
+        self._unlist(peer)
+        peer.endpoint = endpoint
+        self._list(peer)
+
+    def at(self, address: Address) -> list[Peer]:
+        """The peers whose packets come from that address, whatever the port."""
+        return self._by_address.get(address, [])
+
+    def named(self, name: str) -> Peer | None:
+        return next((peer for peer in self.by_number.values() if peer.name == name), None)
+
+    def _list(self, peer: Peer) -> None:
+        if peer.endpoint is not None:
+            self._by_address.setdefault(peer.endpoint.address, []).append(peer)
+
+    def _unlist(self, peer: Peer) -> None:
+        if peer.endpoint is None:
+            return
+        there = self._by_address[peer.endpoint.address]
+        there.remove(peer)
+        if not there:
+            del self._by_address[peer.endpoint.address]

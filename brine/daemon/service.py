@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon assembled: what arrives where, what every tick does, what a reload changes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import brine
+from brine import config as configuration
+from brine import identity, keys, roster
+from brine.config import DEVICE, Config, Paths
+from brine.daemon import state
+from brine.daemon.associations import Associations
+from brine.daemon.control_socket import ControlSocket
+from brine.daemon.exchanges import Exchanges, Ways
+from brine.daemon.hold import HoldQueue
+from brine.daemon.indices import Indices
+from brine.daemon.inject import Injector
+from brine.daemon.journal import Log
+from brine.daemon.liveness import TICK, Liveness
+from brine.daemon.loop import Loop
+from brine.daemon.notify import Notifier
+from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.sockets import Binding, Underlay
+from brine.daemon.timers import SECOND, Timers
+from brine.daemon.timestamps import Floors, OwnTimestamps
+from brine.errors import BrineError
+from brine.exchange import Credential
+from brine.libbpf import RingBuffer
+from brine.maps import Maps
+from brine.records import ControlError, StaleMaps, boot_ns, unpack_address
+from brine.roster import Address, Endpoint
+
+_SAVE_INTERVAL = SECOND  # between two writes of the floors
+_STALE_INTERVAL = 5 * SECOND  # between two looks at whether the maps are still the host's
+
+
+class Service:
+    """Everything between opening the maps and closing them.
+
+    :raises BrineError: if a socket or a device cannot be opened, or the state not be read.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        maps: Maps,
+        own: Credential,
+        names: Mapping[bytes, str],
+        log: Log,
+        notifier: Notifier,
+    ) -> None:
+        self.maps = maps
+        self.again = False  #: after :meth:`run`: whether to open everything anew
+        self._config = config
+        self._credential = own
+        self._names = dict(names)
+        self._log = log
+        self._notifier = notifier
+        self._since = time.time()
+        self._timers = Timers(boot_ns)
+        self.loop = Loop(self._timers)
+        self._table = PeerTable()
+        self._state_file = state.StateFile(config.paths.daemon_state)
+        self._last_save = 0
+        self._event: type[ctypes.Structure] = maps.layout.event
+        self._kinds = maps.layout.enum("event_kind")
+        types = maps.layout.enum("message_type")
+        self._data_types = (types["MESSAGE_DATA"], types["MESSAGE_DATA_KEYED"])
+        self._lanes = maps.layout.enum("map_size")["LANES"]
+        self._injector = Injector(DEVICE, maps.layout)
+        self._underlay = Underlay(self.loop, self._datagram)
+        self._control = ControlSocket(
+            self.loop,
+            config.paths.control_socket,
+            {"status": self._status, "rotate": self._rotate, "reload": self._reload},
+        )
+        remembered = self._state_file.read()
+        self._floors = Floors(remembered.floors, boot_ns)
+        self._own_timestamps = OwnTimestamps(remembered.reserved, self._save)
+        indices = Indices(boot_ns)
+        ways = Ways(
+            send=self._underlay.send,
+            packet=self._injector.packet,
+            keepalive=self._injector.keepalive,
+            moved=self._moved,
+        )
+        self._exchanges = Exchanges(
+            maps.layout,
+            own,
+            self._table,
+            self._timers,
+            indices,
+            self._own_timestamps,
+            self._floors,
+            HoldQueue(),
+            ways,
+            log,
+        )
+        self._associations = Associations(
+            maps,
+            self._timers,
+            indices,
+            log,
+            own_identity=lambda: self._exchanges.own_identity,
+            confirmed=self._exchanges.confirmed,
+            renew=lambda peer: self._exchanges.initiate(peer, "age"),
+        )
+        self._exchanges.associations = self._associations
+        self._liveness = Liveness(
+            self._table, self._timers, self._associations, self._exchanges, ways
+        )
+        self._same_credentials = remembered.credentials in ("", self._fingerprint())
+        self._ring: RingBuffer | None = None
+
+    # Life
+
+    def start(self) -> None:
+        """Open sockets, adopt what the maps hold, begin to listen.
+
+        :raises BrineError: as the class says.
+        """
+        try:
+            self._injector.open()
+        except OSError as error:
+            raise BrineError(
+                f"{DEVICE} cannot be written to: {error.strerror}", "run `brine dataplane apply`"
+            ) from None
+        self._underlay.bind(self._binding())
+        self._read_peers()
+        if not self._same_credentials:
+            # Another identity or mesh secret: what they made ends with them.
+            for found in self.maps.associations():
+                self.maps.erase(found.number)
+        adopted = self._associations.adopt(self._table)
+        try:
+            self._save(self._own_timestamps.last)
+        except OSError as error:
+            raise BrineError(
+                f"{self._state_file.path} cannot be written: {error.strerror}",
+                "make room, or the directory writable",
+            ) from None
+        self._ring = self.maps.events(self._record)
+        self.loop.watch(self._ring, self._events)
+        self._control.open()
+        self._tick()
+        if self._notifier.watchdog_interval is not None:
+            self._sign_of_life()
+        self._timers.after(_STALE_INTERVAL, self._look_at_maps)
+        self._log.info(
+            "started",
+            version=brine.__version__,
+            key_id=keys.key_id(self._credential.public),
+            peers=len(self._table),
+            adopted=adopted,
+        )
+
+    def run(self) -> None:
+        """Until :meth:`stop`, or until the maps are others'."""
+        self.loop.run()
+
+    def stop(self) -> None:
+        self.loop.stop()
+
+    def close(self) -> None:
+        """Leave the data path running as it is."""
+        try:
+            self._save(self._own_timestamps.last)
+        except OSError as error:
+            self._log.error("state not saved", cause=error.strerror)
+        self._control.close()
+        self._underlay.close()
+        self._injector.close()
+        if self._ring is not None:
+            self.loop.forget(self._ring)
+            self._ring.close()
+        self.loop.close()
+
+    def _open_anew(self) -> None:
+        self.again = True
+        self.loop.stop()
+
+    def _guarded(self, work: Any, *arguments: Any) -> None:
+        """Do `work`. Whoever else changed the maps: begin anew from what is there."""
+        try:
+            work(*arguments)
+        except StaleMaps:
+            self._log.info("the data path has new maps")
+            self._open_anew()
+        except ControlError as error:
+            self._log.warning("the maps changed underneath", result=error.result)
+            self._open_anew()
+
+    # What arrives
+
+    def _datagram(self, data: bytes, source: Endpoint) -> None:
+        if data and data[0] in self._data_types:
+            self._stray(data, source)
+        else:
+            self._guarded(self._exchanges.received, data, source)
+
+    def _stray(self, data: bytes, source: Endpoint) -> None:
+        """Data that `open` did not know the index of, or that came in fragments."""
+        shape: Any = self.maps.layout.message_data
+        if len(data) < ctypes.sizeof(shape):
+            return
+        header = shape.from_buffer_copy(data)
+        if header.lane >= self._lanes or self._associations.knows(header.receiver):
+            return
+        for peer in self._table.at(source.address):
+            self._exchanges.unknown_index(peer)
+
+    def _events(self) -> None:
+        if self._ring is not None:
+            self._ring.consume()
+
+    def _record(self, record: bytes) -> None:
+        # An exception would be lost in the C code that calls this.
+        try:
+            event: Any = self._event.from_buffer_copy(record)
+            peer = self._table.by_number.get(event.peer)
+            if peer is None:
+                return
+            if event.kind == self._kinds["EVENT_PUNT_SEND"]:
+                at = ctypes.sizeof(self._event)
+                self._guarded(self._exchanges.punted, peer, record[at : at + event.length])
+            elif event.kind == self._kinds["EVENT_CONFIRMED"]:
+                self._guarded(self._confirmed, peer, event.association)
+        except Exception as error:
+            self._log.error("event not handled", cause=f"{type(error).__name__}: {error}")
+
+    def _confirmed(self, peer: Peer, number: int) -> None:
+        for living in list(peer.living):
+            if living.number == number:
+                self._associations.look(peer, living)
+
+    # Time
+
+    def _tick(self) -> None:
+        self._timers.after(TICK, self._tick)
+        self._guarded(self._liveness.tick)
+        now = boot_ns()
+        if self._floors.dirty and now - self._last_save >= _SAVE_INTERVAL:
+            try:
+                self._save(self._own_timestamps.last)
+            except OSError as error:
+                self._last_save = now
+                self._log.error("state not saved", cause=error.strerror)
+
+    def _sign_of_life(self) -> None:
+        assert self._notifier.watchdog_interval is not None
+        self._notifier.alive()
+        self._timers.after(self._notifier.watchdog_interval, self._sign_of_life)
+
+    def _look_at_maps(self) -> None:
+        self._timers.after(_STALE_INTERVAL, self._look_at_maps)
+        if self.maps.stale():
+            self._log.info("the data path has new maps")
+            self._open_anew()
+
+    def _fingerprint(self) -> str:
+        return state.credentials(self._credential.public, self._credential.psk)
+
+    def _save(self, reserved: int) -> None:
+        """Write the state down. :raises OSError: if that fails."""
+        self._floors.dirty = False
+        try:
+            self._state_file.write(
+                state.State(reserved, self._floors.confirmed, self._fingerprint())
+            )
+        except OSError:
+            self._floors.dirty = True
+            raise
+        self._last_save = boot_ns()
+
+    # What the configuration says
+
+    def _binding(self) -> Binding:
+        settings = self.maps.config()
+        return Binding(
+            source4=_source(settings.source4),
+            source6=_source(settings.source6),
+            port=int.from_bytes(settings.port.to_bytes(2, "little"), "big"),
+            interface=self._config.interface,
+        )
+
+    def _read_peers(self) -> None:
+        """Follow the maps: who is new, who is gone, who is elsewhere."""
+        found = self.maps.peers()
+        for peer in self._table:
+            entry = found.get(peer.number)
+            if entry is None or entry.identity != peer.identity:
+                self._exchanges.leave(peer)
+                self._associations.erase_all([peer], "peer removed")
+                self._table.remove(peer)
+        for entry in found.values():
+            known = self._table.by_number.get(entry.number)
+            if known is None:
+                self._table.add(
+                    Peer(
+                        number=entry.number,
+                        identity=entry.identity,
+                        name=self._names.get(entry.identity, keys.key_id(entry.identity)),
+                        endpoint=entry.endpoint,
+                        roaming=entry.roaming,
+                    )
+                )
+                continue
+            known.name = self._names.get(entry.identity, known.name)
+            known.roaming = entry.roaming
+            if known.endpoint != entry.endpoint:
+                self._table.move(known, entry.endpoint)
+        self._floors.keep_only(set(self._table.by_identity))
+
+    def _moved(self, peer: Peer, endpoint: Endpoint) -> None:
+        """A roaming peer is elsewhere."""
+        former = peer.endpoint
+        self._table.move(peer, endpoint)
+        self.maps.write_peer(peer.number, peer.identity, endpoint, peer.roaming)
+        self.maps.set_endpoint(endpoint.address, peer.number)
+        if former is not None and not self._table.at(former.address):
+            self.maps.delete_endpoint(former.address)
+        self._log.info("peer moved", peer=peer.name, endpoint=endpoint)
+
+    # What operators ask
+
+    def _status(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "since": int(self._since),
+            "version": brine.__version__,
+            "key_id": keys.key_id(self._credential.public),
+            **self._exchanges.report(),
+            "not_injected": self._injector.failures,
+        }
+
+    def _rotate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A new exchange with one peer, or with all that there is an association with."""
+        name = request.get("peer")
+        if name is None:
+            chosen = [peer for peer in self._table if peer.living]
+        else:
+            named = self._table.named(str(name))
+            if named is None:
+                raise BrineError(f"there is no peer {name}", "see `brine peers` for the names")
+            chosen = [named]
+        for peer in chosen:
+            self._exchanges.initiate(peer, "asked for")
+        return {"started": sorted(peer.name for peer in chosen)}
+
+    def _reload(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read everything again. What fails leaves all as it was."""
+        paths = self._config.paths
+        config = configuration.load(paths)
+        fresh = credential(paths)
+        names = roster_names(paths)
+        if config.bpffs != self._config.bpffs or self.maps.stale():
+            self._open_anew()
+            return {"peers": len(self._table)}
+        self._config = config
+        self._names = names
+        self._guarded(self._take_over, fresh)
+        self._underlay.bind(self._binding())
+        self._log.info("reloaded", peers=len(self._table))
+        return {"peers": len(self._table)}
+
+    def _take_over(self, fresh: Credential) -> None:
+        if fresh != self._credential:
+            for peer in self._table:
+                self._exchanges.leave(peer)
+            self._associations.erase_all(self._table, "identity or mesh secret changed")
+            self._credential = fresh
+            self._exchanges.use(fresh)
+            self._save(self._own_timestamps.last)
+        self._read_peers()
+
+
+def credential(paths: Paths) -> Credential:
+    """What exchanges are made with.
+
+    :raises BrineError: if there is no identity, or a file is malformed.
+    """
+    return Credential(identity.load(paths).private, identity.load_mesh_secret(paths))
+
+
+def roster_names(paths: Paths) -> dict[bytes, str]:
+    """Names by identity, for logs and answers.
+
+    :raises BrineError: if the roster is missing or malformed.
+    """
+    entries = roster.load(paths.roster).entries
+    return {entry.public_key: entry.name for entry in entries if entry.public_key is not None}
+
+
+def _source(address: Any) -> Address | None:
+    raw = bytes(address.bytes)
+    return unpack_address(raw) if any(raw) else None
