@@ -8,5 +8,6 @@
 #include "open.h"
 #include "control_program.h"
 #include "selftest.h"
+#include "selftest_derive.h"
 
 char LICENSE[] SEC("license") = "GPL";
