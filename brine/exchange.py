@@ -270,8 +270,7 @@ class Responder:
         :raises Refused: if the initiator's ML-KEM key or association key must be refused.
         """
         made = exchange_keys or ExchangeKeys()
-        handshake = opened.handshake.fork()
-        handshake.use_ephemeral(made.ephemeral)
+        handshake = opened.handshake.fork(made.ephemeral)
         payload = messages.response_payload(own_index, keys.public_key(made.association))
         try:
             noise = handshake.write(payload)

@@ -134,13 +134,15 @@ def _finish(
 
 def initiation_payload(timestamp: bytes, sender: int, public: bytes) -> bytes:
     """TAI64N ‖ sender ‖ P0, before sealing."""
-    if len(timestamp) != 12:
-        raise ValueError(f"a TAI64N has 12 bytes, not {len(timestamp)}")
+    if len(timestamp) != 12 or len(public) != keys.KEY_BYTES:  # struct would pad
+        raise ValueError("a TAI64N has 12 bytes, a key 32 bytes")
     return _INITIATION_PAYLOAD.pack(timestamp, sender, public)
 
 
 def response_payload(sender: int, public: bytes) -> bytes:
     """sender ‖ P0, before sealing."""
+    if len(public) != keys.KEY_BYTES:
+        raise ValueError("a key has 32 bytes")
     return _RESPONSE_PAYLOAD.pack(sender, public)
 
 

@@ -27,8 +27,7 @@ KEM_CIPHERTEXT_BYTES = 1088
 
 _DHS = ("25519", "25519+MLKEM768")
 _HASHES = {"BLAKE2b": "blake2b", "SHA256": "sha256"}  # names of hashlib
-# Patterns of the specification, section 7: what each side knows before, then the messages,
-# the initiator's first.
+# Section 7 of the specification: what is known before of initiator and responder; messages.
 _PATTERNS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "N": ("", "s", ("e es",)),
     "K": ("s", "s", ("e es ss",)),
@@ -204,7 +203,7 @@ class SymmetricState:
 
 
 def kem_public(private: MLKEM768PrivateKey) -> bytes:
-    """The encapsulation key: 1184 bytes."""
+    """Give the encapsulation key: 1184 bytes."""
     return private.public_key().public_bytes_raw()
 
 
@@ -261,18 +260,15 @@ class Handshake:
                 key = public_key(_have(static)) if ours else _have(remote_static)
                 self.symmetric.mix_hash(key)
 
-    def fork(self) -> Handshake:
-        """A copy that shares nothing that changes."""
+    def fork(self, ephemeral: bytes | None = None) -> Handshake:
+        """A copy that shares nothing that changes, with this ephemeral key if given."""
         other = copy.copy(self)
+        other._ephemeral = ephemeral or self._ephemeral
         other.symmetric = copy.copy(self.symmetric)
         other.symmetric.cipher = copy.copy(self.symmetric.cipher)
         other._psks = list(self._psks)
         other._messages = [list(message) for message in self._messages]
         return other
-
-    def use_ephemeral(self, private: bytes) -> None:
-        """Fix the ephemeral key that :meth:`write` would make."""
-        self._ephemeral = private
 
     @property
     def complete(self) -> bool:
