@@ -35,12 +35,9 @@ lab: bootstrap-lab ## Make three hosts on this machine, give them their mesh, an
 	$(PLAY) playbooks/lab_report.yml
 
 lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=lab2
-	@leader=$$(cat /run/brine-lab/$(LAB)/$(HOST)/leader 2>/dev/null) || { \
-	  echo "error: lab $(LAB) runs no host $(HOST). Next: make lab" >&2; exit 1; }; \
-	exec nsenter --all --target "$$leader" --wd=/root -- \
-	  env -i TERM="$${TERM:-linux}" HOME=/root LANG=C.UTF-8 \
-	  PATH=/opt/brine/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-	  bash -l
+	@test -e /run/brine-lab/$(LAB)/$(HOST)/ready || { \
+	  echo "error: lab $(LAB) runs no host $(HOST). Next: make lab" >&2; exit 1; }
+	@exec ssh -F /var/lib/brine-lab/$(LAB)/ssh_config -t $(HOST)
 
 lab-down: bootstrap ## Remove the lab; only the image cache stays, in /var/cache/brine-lab
 	$(PLAY) playbooks/lab.yml -e lab_state=absent

@@ -5,7 +5,7 @@ A lab has a name, which prefixes everything that it shares with the machine, so
 that several labs run side by side:
 
     /var/cache/brine-lab/          root file systems that hosts are laid over, by content
-    /var/lib/brine-lab/LAB/        ssh key; per host its disk, its spec, its console log
+    /var/lib/brine-lab/LAB/        ssh key, ssh configuration; per host disk, spec, console log
     /run/brine-lab/LAB/HOST/       what lives and dies with the running host
     brine-LAB                      network namespace holding the lab's bridge
     brine-LAB-HOST                 the host's unit or control group
@@ -49,6 +49,27 @@ def network_namespace(lab: str) -> str:
 def ssh_key(lab: str) -> Path:
     """The private key that opens the hosts of `lab`."""
     return STATE / lab / "ssh_key"
+
+
+def ssh_config(lab: str) -> Path:
+    """The ssh configuration that leads to the hosts of `lab`, each by its name."""
+    return STATE / lab / "ssh_config"
+
+
+def ssh_config_text(lab: str) -> str:
+    """What `ssh_config` holds. The way to a host is this machine's kernel: ssh enters the
+    host's namespaces and starts sshd there for this one connection."""
+    return f"""\
+Host *
+    User root
+    IdentityFile {ssh_key(lab)}
+    IdentitiesOnly yes
+    ProxyCommand nsenter --all --target $(cat {RUNTIME}/{lab}/%n/leader) /usr/sbin/sshd -i
+    # There is nobody on that way to mistake a host for.
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    LogLevel ERROR
+"""
 
 
 def running_hosts(lab: str) -> list[str]:

@@ -13,8 +13,7 @@ description:
   - The host boots its own systemd in its own network namespace, with one interface on the bridge
     that M(brine.mesh.nspawn_lab) makes. It may load BPF programs. It reboots as a machine does,
     which empties the network namespace and every BPF file system.
-  - It is reached by ssh without any network, with a C(ProxyCommand) that enters its namespaces and
-    starts sshd for this one connection; see RV(leader_file).
+  - It is reached by ssh without any network, with the configuration that M(brine.mesh.nspawn_lab) makes.
   - A host that is there but powered off is booted. One that was made from other options is made anew.
   - Works with systemd as init (the host is then a transient unit) and without, on pure and on hybrid
     control groups.
@@ -84,11 +83,7 @@ EXAMPLES = r"""
   delegate_to: localhost
 
 # Its inventory then has:
-#   ansible_user: root
-#   ansible_ssh_private_key_file: /var/lib/brine-lab/lab/ssh_key
-#   ansible_ssh_extra_args: >-
-#     -o ProxyCommand='nsenter --all --target
-#     $(cat /run/brine-lab/lab/{{ inventory_hostname }}/leader) /usr/sbin/sshd -i'
+#   ansible_ssh_common_args: -F /var/lib/brine-lab/lab/ssh_config
 """
 
 RETURN = r"""

@@ -13,7 +13,8 @@ description:
   - Makes a bridge that stands for the underlay, the network that carries sealed packets between
     hosts. It lives in a network namespace of its own, C(brine-LAB), so that the machine's network
     is not touched.
-  - Makes an ssh key that opens the hosts.
+  - Makes an ssh key that opens the hosts, and an ssh configuration that leads to them without any
+    network, C(ssh -F /var/lib/brine-lab/LAB/ssh_config HOST).
   - Several labs of different names run side by side.
 options:
   lab:
@@ -56,11 +57,11 @@ namespace:
   returned: always
   type: str
   sample: brine-lab
-private_key_file:
-  description: The ssh key that opens the hosts.
+ssh_config:
+  description: The ssh configuration.
   returned: always
   type: str
-  sample: /var/lib/brine-lab/lab/ssh_key
+  sample: /var/lib/brine-lab/lab/ssh_config
 public_key:
   description: Its public half, empty if check mode found none.
   returned: O(state=present)
@@ -125,7 +126,9 @@ class Underlay:
 def present(module: AnsibleModule, lab: str) -> dict[str, t.Any]:
     """Make the lab; returns the task's result."""
     underlay, key = Underlay(module, lab), nspawn.ssh_key(lab)
+    config, text = nspawn.ssh_config(lab), nspawn.ssh_config_text(lab)
     has_underlay, has_key = underlay.is_complete(), key.exists()
+    has_config = config.exists() and config.read_text() == text
     if not module.check_mode:
         if not has_underlay:
             underlay.make()
@@ -133,9 +136,11 @@ def present(module: AnsibleModule, lab: str) -> dict[str, t.Any]:
             key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"brine lab {lab}"]
             module.run_command([*command, "-f", str(key)], check_rc=True)
+        if not has_config:
+            config.write_text(text)
     public = key.with_suffix(".pub")
     return {
-        "changed": not (has_underlay and has_key),
+        "changed": not (has_underlay and has_key and has_config),
         "public_key": public.read_text().strip() if public.exists() else "",
     }
 
@@ -174,7 +179,7 @@ def main() -> None:
     result = {"absent": absent, "present": present}[module.params["state"]](module, lab)
     module.exit_json(
         namespace=nspawn.network_namespace(lab),
-        private_key_file=str(nspawn.ssh_key(lab)),
+        ssh_config=str(nspawn.ssh_config(lab)),
         **result,
     )
 
