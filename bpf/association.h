@@ -1,11 +1,94 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Finding associations and boxes. docs/protocol.md: Boxes, Exchange.
+ * Associations, boxes and their lives. docs/protocol.md: Boxes, Exchange.
+ *
+ * A slot of `associations` or `boxes` holds one tenant after another while
+ * packets are being sealed and opened on all CPUs. Its first word joins `state`
+ * and `serial`: the slot's *life*. Every claim of the slot raises the serial,
+ * so a life, once left, never comes back. Whoever moves a slot out of FREE or
+ * EMPTY, or out of use, does so by compare-and-swap to CLAIMED; from then on
+ * only that run of `control` writes the slot, until it stores the next state.
+ *
+ * Why no (key, nonce) is ever used twice to seal. `seal` does, in this order:
+ *	1. read the box's life; go on only if PUBLISHED
+ *	2. fence
+ *	3. copy sub-key, generations, peer, index, not_after
+ *	4. number = atomic fetch-and-add of the lane's counter (a full fence)
+ *	5. read the life again; unless it is the same word, send nothing
+ * and `control`, which alone writes boxes and resets counters:
+ *	fill	claim -> write box, zero its counters -> exchange to PUBLISHED
+ *	wipe	exchange to CLAIMED -> overwrite the box -> exchange to EMPTY
+ * (a) Lives never return, so the same life in 1 and 5 means that the box stayed
+ *     PUBLISHED with that serial from 1 to 5: the exchanges are full fences, and
+ *     so are 2 and 4. Hence the copy in 3 is one tenant's, whole: not half wiped
+ *     (a key of zeros would be no key), not half filled, not another peer's.
+ * (b) Between PUBLISHED and CLAIMED nothing but fetch-and-add touches the box's
+ *     counters: the numbers drawn in 4 while one tenant is published are all
+ *     different. A number drawn by a packet that fails in 5 is lost, no more.
+ *     Late packets of an earlier tenant can only make the counter skip.
+ * (c) number < 2^COUNTER_BITS is required, and 2^64 draws cannot happen: so
+ *     lane * 2^56 + number is different for each packet of a tenant. CPUs of
+ *     one lane share one counter.
+ * (d) Two tenants never have the same key: K and N are those of one exchange,
+ *     in which both sides put fresh randomness. One exchange cannot be installed
+ *     twice, since its local index is refused while it lives and for
+ *     CONTROL_RETIRE_SECONDS after; `control` wipes its request; and it refuses
+ *     keys of zeros (a wiped buffer) and equal keys for both directions.
+ * (e) Nothing copies a box, and no other program seals.
+ * That a box rests CONTROL_REST_SECONDS before it is claimed again is a second
+ * line behind (a), and gives packets under way time to arrive.
+ *
+ * `open` copies in the same manner and reads the life again after the replay
+ * window's mark: the same life means that the key, the window and the peer that
+ * a packet is judged by belong together, and that no window was reset between
+ * look-up and mark. So (key, lane, counter) is delivered at most once.
  */
 #ifndef BRINE_ASSOCIATION_H
 #define BRINE_ASSOCIATION_H
 
 #include "maps.h"
+
+/* The life of a slot: enum ..._state below, serial above. `state` is the slot's
+ * first member, so the word is aligned. */
+static __always_inline __u64 life_read(const __u32 *state)
+{
+	return *(const volatile __u64 *)state;
+}
+
+static __always_inline __u32 life_state(__u64 life)
+{
+	return (__u32)life;
+}
+
+/* The same tenant in another state. */
+static __always_inline __u64 life_with(__u64 life, __u32 state)
+{
+	return (life >> 32 << 32) | state;
+}
+
+/* The next tenant. */
+static __always_inline __u64 life_next(__u64 life, __u32 state)
+{
+	return ((life >> 32) + 1) << 32 | state;
+}
+
+/* Returns 1 if the slot's life was `from` and is now `to`. A full fence if so. */
+static __always_inline int life_swap(__u32 *state, __u64 from, __u64 to)
+{
+	return __sync_val_compare_and_swap((__u64 *)state, from, to) == from;
+}
+
+static __always_inline void life_store(__u32 *state, __u64 to)
+{
+	__sync_lock_test_and_set((__u64 *)state, to);
+}
+
+/* Order what is before against what is after, on every architecture: BPF has
+ * no fence, but its exchange is one. `word` is the CPU's own. */
+static __always_inline void fence(__u64 *word)
+{
+	__sync_lock_test_and_set(word, 0);
+}
 
 static __always_inline __u32 pair_index(__u8 sender_generation,
 					__u8 receiver_generation)
@@ -18,21 +101,25 @@ static __always_inline struct association *association_at(__u32 number)
 	return bpf_map_lookup_elem(&associations, &number);
 }
 
-/* The published box of that direction and pair, or NULL. */
-static __always_inline struct box *box_find(__u32 association,
-					    enum direction direction,
-					    __u8 sender_generation,
-					    __u8 receiver_generation)
+/* The slot of that direction and pair, whatever it holds; NULL out of range. */
+static __always_inline struct box *box_at(__u32 association,
+					  enum direction direction, __u32 pair)
 {
-	__u32 key = association * BOXES_PER_ASSOCIATION + direction * PAIRS +
-		    pair_index(sender_generation, receiver_generation);
-	struct box *box = bpf_map_lookup_elem(&boxes, &key);
+	__u32 key = association * BOXES_PER_ASSOCIATION + direction * PAIRS + pair;
 
-	if (!box || *(volatile __u32 *)&box->state != BOX_PUBLISHED ||
-	    box->sender_generation != sender_generation ||
-	    box->receiver_generation != receiver_generation)
-		return NULL;
-	return box;
+	return bpf_map_lookup_elem(&boxes, &key);
+}
+
+/* Seal the peer's packets under association `number`, seen with `life`. Should
+ * it be erased meanwhile, either the eraser or this takes the pointer back; one
+ * that is left over does no harm, since `seal` checks the box it leads to. */
+static __always_inline void association_publish(const struct association *association,
+						__u32 number, __u64 life,
+						struct peer_state *state)
+{
+	__sync_lock_test_and_set(&state->sending, number + 1);
+	if (life_read(&association->state) >> 32 != life >> 32)
+		__sync_val_compare_and_swap(&state->sending, number + 1, 0);
 }
 
 #define PEER_STATE_GRAIN_NS 100000000ULL
@@ -40,7 +127,7 @@ static __always_inline struct box *box_find(__u32 association,
 /* Times in peer_states move in steps, so that CPUs rarely fight for the line. */
 static __always_inline void peer_state_touch(__u64 *time, __u64 now)
 {
-	if (now - *(volatile __u64 *)time >= PEER_STATE_GRAIN_NS)
+	if (now >= *(volatile __u64 *)time + PEER_STATE_GRAIN_NS)
 		*(volatile __u64 *)time = now;
 }
 

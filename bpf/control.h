@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The daemon's one way into the association maps: a struct control_request
- * given to the `control` program through BPF_PROG_RUN. Callers are serialised
- * by a lock in user space (brine/maps.py); the data path runs meanwhile.
+ * given to the `control` program through BPF_PROG_RUN, with the data path
+ * running meanwhile. Callers take a lock in user space (brine/maps.py), so that
+ * nobody meets CONTROL_BUSY; safety does not rest on it. The program overwrites
+ * the request's secrets before it returns, whatever it returns.
  */
 #ifndef BRINE_CONTROL_H
 #define BRINE_CONTROL_H
@@ -24,11 +26,22 @@ enum control_operation {
 /* The program's return value. */
 enum control_result {
 	CONTROL_DONE = 0,
-	CONTROL_BAD_REQUEST = 1, /* out of range, or a reserved value */
+	CONTROL_BAD_REQUEST = 1, /* out of range, or keys that cannot be */
 	CONTROL_NOT_FREE = 2, /* INSTALL: the association is in use */
-	CONTROL_INDEX_TAKEN = 3, /* INSTALL: local_index is living */
+	CONTROL_INDEX_TAKEN = 3, /* INSTALL: local_index lives, or died just now */
 	CONTROL_NO_ASSOCIATION = 4, /* PUBLISH: it is free or pending */
 	CONTROL_WRONG_PEER = 5, /* INSTALL: `identity` is not the peer's in `peers` */
+	CONTROL_RESTING = 6, /* INSTALL: erased less than CONTROL_REST_SECONDS ago */
+	CONTROL_BUSY = 7, /* another run is at work on the association */
+};
+
+enum control_time {
+	/* An erased association, and a box that lost publication, rest: no packet
+	 * that began with the old one can still be under way. */
+	CONTROL_REST_SECONDS = 10,
+	/* An index is not used again for so long: packets still under way must not
+	 * meet a new association, nor an exchange be installed a second time. */
+	CONTROL_RETIRE_SECONDS = 600,
 };
 
 struct control_box {
@@ -44,7 +57,7 @@ struct control_request {
 	__u32 initiated;
 	__u32 local_index;
 	__u32 remote_index;
-	__u64 send_not_after; /* boot clock, ns: association and boxes alike */
+	__u64 send_not_after; /* boot clock, ns: the association's and its boxes' */
 	__u64 receive_not_after;
 	__u8 identity[KEY_SIZE]; /* the peer's, checked against `peers` */
 	__u8 secret[KEY_SIZE];

@@ -6,8 +6,9 @@
  * Who writes what:
  *   config, peers, routes, endpoints        user space (brine/reconcile.py)
  *   associations, boxes, counters, windows,
- *   indices, peer_states.sending            the `install` program only, and the
+ *   indices, peer_states.sending            the `control` program only, and the
  *                                           data path's atomic operations
+ *   retired                                 the `control` program only
  *   traffic, stats, limits                  the data path
  * Sizes marked "set at load" are given by the loader before the load.
  */
@@ -32,6 +33,10 @@ enum map_size {
 	WINDOW_BITS = 2048,
 	WINDOW_WORD_BITS = 32, /* of each 64-bit word; the rest is its epoch */
 	WINDOW_WORDS = WINDOW_BITS / WINDOW_WORD_BITS,
+	/* Counters that far below the highest are too old. A word less than the
+	 * ring: the highest counter's own word also serves the oldest ones. */
+	WINDOW_SIZE = WINDOW_BITS - WINDOW_WORD_BITS,
+	RETIRED_INDICES = 4096,
 	BOXES_PER_ASSOCIATION = 8, /* direction, sgen & 1, rgen & 1 */
 	PAIRS = 4, /* sgen & 1, rgen & 1 */
 	EVENT_DATA_MAX = 9216,
@@ -40,9 +45,10 @@ enum map_size {
 
 /* What the daemon writes to brine0 to have an empty packet sealed for a peer:
  * an IPv6 packet of this next header (RFC 3692: experiments) for the
- * destination `::`, which no socket can send, and the peer's number in it. */
+ * destination `::`, which no socket can send, its payload the peer's number. */
 enum keepalive_request_field {
 	KEEPALIVE_REQUEST_NEXT_HEADER = 253,
+	KEEPALIVE_REQUEST_PAYLOAD = 4, /* bytes: a little-endian u32 */
 };
 
 /* An underlay or overlay address: IPv6, or IPv4 mapped (::ffff:a.b.c.d). */
@@ -90,10 +96,11 @@ struct traffic {
 };
 
 enum association_state {
-	ASSOCIATION_FREE = 0,
-	ASSOCIATION_PENDING = 1, /* ours to answer: sends nothing until a packet opens */
-	ASSOCIATION_UNCONFIRMED = 2, /* we initiated: sends, nothing has come back yet */
-	ASSOCIATION_CONFIRMED = 3,
+	ASSOCIATION_FREE = 0, /* holds no secret */
+	ASSOCIATION_CLAIMED = 1, /* one run of `control` is filling or wiping it */
+	ASSOCIATION_PENDING = 2, /* ours to answer: sends nothing until a packet opens */
+	ASSOCIATION_UNCONFIRMED = 3, /* we initiated: sends, nothing has come back yet */
+	ASSOCIATION_CONFIRMED = 4,
 };
 
 struct association_key {
@@ -102,17 +109,18 @@ struct association_key {
 };
 
 struct association {
-	__u32 state; /* enum association_state, moved by compare-and-swap */
+	__u32 state; /* enum association_state, one word with `serial`: association.h */
+	__u32 serial; /* raised by every claim, for as long as the map lives */
 	__u32 peer;
 	__u32 local_index; /* in packets we receive */
 	__u32 remote_index; /* in packets we send */
-	__u64 created; /* boot clock, ns; once FREE: when it was erased */
-	__u64 send_not_after; /* boot clock, ns; checked by seal, never extended */
-	__u64 receive_not_after; /* same, by open */
 	__u32 initiated; /* 1: this host was the initiator */
-	__u8 own_generation;
+	__u64 created; /* boot clock, ns; once FREE: when it was erased */
+	__u64 send_not_after; /* boot clock, ns; no box of it lives longer */
+	__u64 receive_not_after; /* same */
+	__u8 own_generation; /* the sending pair: read as one word */
 	__u8 peer_generation;
-	__u8 reserved[2];
+	__u8 reserved[6];
 	__u8 secret[KEY_SIZE]; /* A */
 	__u8 send_header_key[KEY_SIZE];
 	__u8 receive_header_key[KEY_SIZE];
@@ -132,14 +140,20 @@ enum direction {
 };
 
 /* Key: association * BOXES_PER_ASSOCIATION + direction * PAIRS + (sgen & 1) * 2 + (rgen & 1).
- * K and N of the protocol are spent on the sub-key: the packet path needs no more. */
+ * K and N of the protocol are spent on the sub-key: the packet path needs no more.
+ * What a packet takes from its box never changes while the box is PUBLISHED. */
 struct box {
-	__u32 state; /* enum box_state */
+	__u32 state; /* enum box_state, one word with `serial`: association.h */
+	__u32 serial; /* raised by every claim, for as long as the map lives */
 	__u8 sender_generation;
 	__u8 receiver_generation;
 	__u16 reserved;
-	__u64 not_after; /* boot clock, ns */
+	__u32 peer;
+	__u32 index; /* the receiver's, in every packet of this box */
+	__u32 reserved2;
+	__u64 not_after; /* boot clock, ns; checked by the data path, never extended */
 	__u8 subkey[KEY_SIZE]; /* HSalsa20(K, N) */
+	__u64 rest_until; /* boot clock, ns; EMPTY: not claimed before */
 };
 
 /* Sending: key association * PAIRS + pair. One cache line a lane. */
@@ -165,6 +179,10 @@ struct route_key {
 
 /* Values of `routes` that are no peer's number. */
 enum route_value {
+	/* Added to a peer's number where the prefix is outside the mesh's own
+	 * networks (a gateway's LAN, a default route): such addresses may also be
+	 * met in the clear, so `open` does not drop them. */
+	ROUTE_OUTSIDE = 0x40000000,
 	ROUTE_SELF = 0xfffffffe, /* this host's own overlay address */
 	ROUTE_NONE = 0xffffffff, /* in the mesh's networks, but nobody's */
 };
@@ -207,7 +225,7 @@ enum stat {
 	STAT_OPEN_PASS_OTHER, /* not ours: to the stack */
 	STAT_OPEN_PASS_EXCHANGE, /* INITIATION, RESPONSE, COOKIE: to the daemon */
 	STAT_OPEN_PASS_UNKNOWN, /* unknown index, listed source: to the daemon */
-	STAT_OPEN_PLAINTEXT, /* mesh source or destination, in the clear, on the underlay */
+	STAT_OPEN_PLAINTEXT, /* an address of the mesh, in the clear, on the underlay */
 	STAT_OPEN_MALFORMED, /* length, reserved byte, lane, or counter out of range */
 	STAT_OPEN_UNKNOWN_INDEX,
 	STAT_OPEN_NO_BOX, /* index known, pair not */
@@ -238,6 +256,7 @@ struct vocabulary {
 	enum wire_size wire_size;
 	enum control_operation control_operation;
 	enum control_result control_result;
+	enum control_time control_time;
 	struct event event;
 	struct message_initiation message_initiation;
 	struct message_response message_response;
@@ -328,6 +347,14 @@ struct {
 	__type(key, __u32); /* local index */
 	__type(value, __u32); /* association */
 } indices SEC(".maps");
+
+/* Local indices that were living: not to be used again for a while. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, RETIRED_INDICES);
+	__type(key, __u32); /* local index */
+	__type(value, __u64); /* boot clock, ns: free again from then on */
+} retired SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -28,8 +28,12 @@ struct open_packet {
 	__u64 now;
 	__u32 udp; /* offset of the UDP header in the frame */
 	__u32 frame; /* what belongs to the packet; Ethernet may pad behind it */
+	__u32 received; /* the frame with such padding */
 	__u32 length; /* of the text */
 	__u32 association;
+	__u32 peer;
+	__u64 association_life; /* read before the box */
+	__u64 box_life;
 	__be16 source_port;
 	__u8 traffic_class; /* outer */
 	__u8 ours; /* UDP to our address and port, not a fragment */
@@ -45,6 +49,7 @@ struct open_header {
 struct open_area {
 	struct open_packet packet;
 	struct open_header header;
+	__u64 fence;
 	struct secretbox work;
 };
 
@@ -69,6 +74,7 @@ static __always_inline int open_parse(struct xdp_md *ctx,
 	__be16 ethertype;
 
 	packet->ours = 0;
+	packet->received = bpf_xdp_get_buff_len(ctx);
 	if ((void *)(eth + 1) > end)
 		return -1;
 	ethertype = eth->h_proto;
@@ -120,7 +126,7 @@ static __always_inline int open_parse(struct xdp_md *ctx,
 		return 0;
 	/* The UDP length must be what IP carries, and all of it here. */
 	if (packet->udp + bpf_ntohs(udp->len) != packet->frame ||
-	    packet->frame > (__u32)(end - data))
+	    packet->frame > packet->received)
 		return 0;
 	packet->source_port = udp->source;
 	packet->ours = 1;
@@ -131,18 +137,17 @@ static __always_inline int open_parse(struct xdp_md *ctx,
  * packets come out of brine0 only. */
 static __always_inline int open_plaintext(const struct open_packet *packet)
 {
-	return route_lookup(&packet->source) >= 0 ||
-	       route_lookup(&packet->destination) >= 0;
+	return route_inside(route_lookup(&packet->source)) ||
+	       route_inside(route_lookup(&packet->destination));
 }
 
 /* Tell the daemon that `association` works both ways. */
-static __always_inline void open_confirmed(__u32 number,
-					   const struct association *association)
+static __always_inline void open_confirmed(const struct open_packet *packet)
 {
 	struct event event = {
 		.kind = EVENT_CONFIRMED,
-		.peer = association->peer,
-		.association = number,
+		.peer = packet->peer,
+		.association = packet->association,
 	};
 
 	/* A full ring loses the event, not the state: the daemon also looks. */
@@ -151,22 +156,21 @@ static __always_inline void open_confirmed(__u32 number,
 
 /* The first packet that authenticates confirms an association; a responder
  * begins to send on it here, without waiting for the daemon. */
-static __always_inline void open_confirm(__u32 number,
+static __always_inline void open_confirm(const struct open_packet *packet,
 					 struct association *association,
 					 struct peer_state *state)
 {
-	if (*(volatile __u32 *)&association->state == ASSOCIATION_CONFIRMED)
+	__u64 life = packet->association_life;
+
+	if (life_state(life) == ASSOCIATION_CONFIRMED)
 		return;
-	if (__sync_val_compare_and_swap(&association->state, ASSOCIATION_PENDING,
-					ASSOCIATION_CONFIRMED) == ASSOCIATION_PENDING) {
-		__sync_lock_test_and_set(&state->sending, number + 1);
-		open_confirmed(number, association);
-	} else if (__sync_val_compare_and_swap(&association->state,
-					       ASSOCIATION_UNCONFIRMED,
-					       ASSOCIATION_CONFIRMED) ==
-		   ASSOCIATION_UNCONFIRMED) {
-		open_confirmed(number, association);
-	}
+	/* Of several CPUs one succeeds; none, if it was erased meanwhile. */
+	if (!life_swap(&association->state, life,
+		       life_with(life, ASSOCIATION_CONFIRMED)))
+		return;
+	if (life_state(life) == ASSOCIATION_PENDING)
+		association_publish(association, packet->association, life, state);
+	open_confirmed(packet);
 }
 
 /* Data of an unknown index. From a listed endpoint it may mean that we
@@ -190,9 +194,12 @@ static __always_inline int open_unknown(const struct open_packet *packet)
 	return XDP_DROP;
 }
 
-/* Exchange messages of their exact length go to the daemon's socket. */
-static __always_inline int open_exchange(__u8 type, __u32 size)
+/* Exchange messages of their exact length go to the daemon's socket. Their
+ * first word is the type and zeros. */
+static __always_inline int open_exchange(const struct message_data *data, __u32 size)
 {
+	__u32 type = *(const __u32 *)data;
+
 	if ((type == MESSAGE_INITIATION && size == sizeof(struct message_initiation)) ||
 	    (type == MESSAGE_RESPONSE && size == sizeof(struct message_response)) ||
 	    (type == MESSAGE_COOKIE && size == sizeof(struct message_cookie))) {
@@ -240,12 +247,11 @@ static __always_inline int open_deliver(struct xdp_md *ctx, struct open_area *ar
 {
 	const struct open_packet *packet = &area->packet;
 	struct ethhdr eth = { .h_proto = packet->inner.ethertype };
-	__u32 frame = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
 	/* both are exact: text starts at udp + 8 + header_size */
 	int shift = packet->udp + UDP_HEADER + header_size - ETH_HLEN;
 
-	if (frame != packet->frame &&
-	    bpf_xdp_adjust_tail(ctx, (int)packet->frame - (int)frame))
+	if (packet->received != packet->frame &&
+	    bpf_xdp_adjust_tail(ctx, (int)packet->frame - (int)packet->received))
 		return STAT_OPEN_ERROR;
 	if (bpf_xdp_adjust_head(ctx, shift))
 		return STAT_OPEN_ERROR;
@@ -258,16 +264,41 @@ static __always_inline int open_deliver(struct xdp_md *ctx, struct open_area *ar
 	return STAT_OPEN_OK;
 }
 
-/* Authenticate and decrypt work.text. Returns 0, or the reason to drop. */
-static __always_inline int open_box(struct open_area *area, struct box *box)
+/* Take what the packet needs of its box: see association.h. Returns 0, or the
+ * reason to drop. */
+static __always_inline int open_take(struct open_area *area, const struct box *box)
+{
+	const struct message_data *data = &area->header.data;
+	struct open_packet *packet = &area->packet;
+
+	packet->box_life = life_read(&box->state);
+	if (life_state(packet->box_life) != BOX_PUBLISHED)
+		return STAT_OPEN_NO_BOX;
+	fence(&area->fence);
+	/* The index ties the box to the association that the packet names. */
+	if (box->sender_generation != data->sender_generation ||
+	    box->receiver_generation != data->receiver_generation ||
+	    box->index != data->receiver)
+		return STAT_OPEN_NO_BOX;
+	if (packet->now >= box->not_after)
+		return STAT_OPEN_EXPIRED;
+	packet->peer = box->peer;
+	__builtin_memcpy(area->work.subkey, box->subkey, KEY_SIZE);
+	return 0;
+}
+
+/* Authenticate, mark and decrypt work.text. Returns 0, or the reason to drop. */
+static __always_inline int open_box(struct open_area *area, const struct box *box)
 {
 	const struct message_data *data = &area->header.data;
 	struct secretbox *work = &area->work;
 	struct windows *window;
 	__u32 key;
+	int reason;
 
-	if (area->packet.now >= box->not_after)
-		return STAT_OPEN_EXPIRED;
+	reason = open_take(area, box);
+	if (reason)
+		return reason;
 	key = area->packet.association * PAIRS +
 	      pair_index(data->sender_generation, data->receiver_generation);
 	window = bpf_map_lookup_elem(&windows, &key);
@@ -275,19 +306,21 @@ static __always_inline int open_box(struct open_area *area, struct box *box)
 		return STAT_OPEN_ERROR;
 	if (!replay_fresh(window, data->lane, data->counter))
 		return STAT_OPEN_REPLAY;
-	__builtin_memcpy(work->subkey, box->subkey, KEY_SIZE);
 	work->nonce = (__u64)data->lane << 56 | data->counter;
 	if (secretbox_verify(work, area->packet.length))
 		return STAT_OPEN_FORGED;
 	if (!replay_mark(window, data->lane, data->counter))
 		return STAT_OPEN_REPLAY;
+	/* The mark was a full fence. */
+	if (life_read(&box->state) != area->packet.box_life)
+		return STAT_OPEN_NO_BOX;
 	if (secretbox_decrypt(work, area->packet.length))
 		return STAT_OPEN_ERROR;
 	return 0;
 }
 
 /* Is the text an IP packet of its length from an address this peer may use? */
-static __always_inline int open_inner(struct open_area *area, __u32 peer)
+static __always_inline int open_inner(struct open_area *area)
 {
 	struct inner *inner = &area->packet.inner;
 
@@ -296,14 +329,14 @@ static __always_inline int open_inner(struct open_area *area, __u32 peer)
 	if (area->packet.length < IPV4_HEADER || inner_parse(area->work.text, inner) ||
 	    inner->length != area->packet.length)
 		return STAT_OPEN_INNER;
-	if (route_lookup(&inner->source) != peer)
+	if (route_peer(route_lookup(&inner->source)) != area->packet.peer)
 		return STAT_OPEN_SOURCE;
 	if (open_ecn(area))
 		return STAT_OPEN_ECN;
 	return 0;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int open(struct xdp_md *ctx)
 {
 	struct association *association;
@@ -314,7 +347,7 @@ int open(struct xdp_md *ctx)
 	struct open_area *area;
 	struct secretbox *work;
 	struct box *box;
-	__u32 zero = 0, size, header_size, at, *number, peer;
+	__u32 zero = 0, size, header_size, at, *number;
 	int reason;
 	__u8 type;
 
@@ -355,7 +388,7 @@ int open(struct xdp_md *ctx)
 	} else if (type == MESSAGE_DATA) {
 		__builtin_memcpy(work->tag, area->header.data.tag, TAG_SIZE);
 	} else {
-		return open_exchange(type, size);
+		return open_exchange(&area->header.data, size);
 	}
 	packet->length = size - header_size;
 	if (area->header.data.lane >= LANES ||
@@ -368,44 +401,42 @@ int open(struct xdp_md *ctx)
 		return open_unknown(packet);
 	packet->association = *number;
 	association = association_at(packet->association);
+	box = box_at(packet->association, DIRECTION_RECEIVE,
+		     pair_index(area->header.data.sender_generation,
+				area->header.data.receiver_generation));
 	reason = STAT_OPEN_NO_BOX;
-	if (!association || association->state == ASSOCIATION_FREE)
+	if (!association || !box)
 		goto drop;
-	peer = association->peer;
-	state = bpf_map_lookup_elem(&peer_states, &peer);
-	if (!state)
-		goto drop;
-	reason = STAT_OPEN_EXPIRED;
-	if (packet->now >= association->receive_not_after)
-		goto drop;
-	box = box_find(packet->association, DIRECTION_RECEIVE,
-		       area->header.data.sender_generation,
-		       area->header.data.receiver_generation);
-	reason = STAT_OPEN_NO_BOX;
-	if (!box)
+	packet->association_life = life_read(&association->state);
+	if (life_state(packet->association_life) < ASSOCIATION_PENDING)
 		goto drop;
 	reason = STAT_OPEN_ERROR;
 	if (packet->length && bpf_xdp_load_bytes(ctx, at + header_size, work->text,
 						 HELPER_LENGTH(packet->length)))
 		goto drop;
 	reason = open_box(area, box);
+	secretbox_forget(work);
 	if (reason)
 		goto drop;
 
-	open_confirm(packet->association, association, state);
+	reason = STAT_OPEN_ERROR;
+	state = bpf_map_lookup_elem(&peer_states, &packet->peer);
+	if (!state)
+		goto drop;
+	open_confirm(packet, association, state);
 	peer_state_touch(&state->last_received, packet->now);
 	if (!packet->length) {
 		reason = STAT_OPEN_KEEPALIVE;
 		goto drop; /* it has done its work */
 	}
-	reason = open_inner(area, peer);
+	reason = open_inner(area);
 	if (reason)
 		goto drop;
 	reason = open_deliver(ctx, area, settings, header_size);
 	if (reason != STAT_OPEN_OK)
 		goto drop;
 	peer_state_touch(&state->last_data_received, packet->now);
-	traffic_of = bpf_map_lookup_elem(&traffic, &peer);
+	traffic_of = bpf_map_lookup_elem(&traffic, &packet->peer);
 	if (traffic_of) {
 		traffic_of->received_packets++;
 		traffic_of->received_bytes += packet->length;

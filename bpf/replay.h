@@ -11,7 +11,8 @@
  *   newer                                   too old: the ring has moved on
  * A bit, once set, goes only by a newer epoch, after which its counter is
  * refused as too old: no counter is ever accepted twice, whatever the order of
- * CPUs. `highest` only makes the window's width exact.
+ * CPUs. `highest` only makes the window's width exact: WINDOW_SIZE counters, the
+ * highest one's word always counted as whole.
  *
  * Epochs have 32 bits, counters COUNTER_BITS = 40; an epoch spans 2^11: 2^29
  * epochs, so they never wrap.
@@ -33,7 +34,7 @@ static __always_inline int replay_fresh(struct windows *windows, __u32 lane,
 
 	lane &= LANES - 1;
 	highest = *(volatile __u64 *)&windows->lane[lane].highest;
-	if (counter < highest && highest - counter >= WINDOW_BITS)
+	if (counter < highest && highest - counter >= WINDOW_SIZE)
 		return 0;
 	word = *(volatile __u64 *)&windows->lane[lane].words[block % WINDOW_WORDS];
 	if (word >> 32 != block / WINDOW_WORDS)
@@ -56,7 +57,7 @@ static __always_inline int replay_mark(struct windows *windows, __u32 lane,
 	top = &windows->lane[lane].highest;
 	slot = &windows->lane[lane].words[block % WINDOW_WORDS];
 	highest = *(volatile __u64 *)top;
-	if (counter < highest && highest - counter >= WINDOW_BITS)
+	if (counter < highest && highest - counter >= WINDOW_SIZE)
 		return 0;
 	for (i = 0; i < REPLAY_TRIES; i++) {
 		word = *(volatile __u64 *)slot;

@@ -31,13 +31,27 @@ static __always_inline int address_is4(const struct address *address)
 	return !(x[0] | x[1] | (x[2] ^ __builtin_bswap32(0x0000ffff)));
 }
 
-/* Peer number or enum route_value; -1 if the table knows nothing. */
+/* What the table says, or -1 if it says nothing. */
 static __always_inline __s64 route_lookup(const struct address *address)
 {
 	struct route_key key = { .prefix_length = 128, .address = *address };
 	__u32 *value = bpf_map_lookup_elem(&routes, &key);
 
 	return value ? (__s64)*value : -1;
+}
+
+/* The number of the peer that a table entry names, or -1. */
+static __always_inline __s64 route_peer(__s64 value)
+{
+	if (value < 0 || value >= ROUTE_SELF)
+		return -1;
+	return value & ~(__s64)ROUTE_OUTSIDE;
+}
+
+/* Whether a table entry is about an address of the mesh itself. */
+static __always_inline int route_inside(__s64 value)
+{
+	return value >= ROUTE_SELF || (value >= 0 && !(value & ROUTE_OUTSIDE));
 }
 
 #endif

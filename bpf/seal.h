@@ -39,8 +39,13 @@ struct seal_packet {
 	__u32 peer;
 	__u32 association;
 	__u64 now;
+	__u64 nonce; /* its last eight bytes: lane and counter */
+	__u32 index; /* the receiver's */
 	__u32 flow; /* keyed hash of the inner flow */
 	__u32 length; /* of the text: 0 for a keepalive */
+	__u8 sender_generation;
+	__u8 receiver_generation;
+	__u8 traffic_class; /* outer */
 };
 
 /* Too much for the 512 bytes of a BPF stack. */
@@ -50,6 +55,7 @@ struct seal_area {
 		struct outer4 outer4;
 		struct outer6 outer6;
 	};
+	__u64 fence;
 	struct secretbox work;
 };
 
@@ -120,7 +126,8 @@ static __always_inline int seal_parse(struct __sk_buff *skb,
 	__u8 header[IPV6_HEADER] = {};
 	__u32 ports = 0, room;
 
-	if (skb->len < ETH_HLEN + IPV4_HEADER)
+	/* A VLAN on brine0 would carry its tag to the underlay. */
+	if (skb->len < ETH_HLEN + IPV4_HEADER || skb->vlan_present)
 		return STAT_SEAL_NOT_IP;
 	room = skb->len - ETH_HLEN;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, header, IPV4_HEADER))
@@ -154,36 +161,77 @@ static __always_inline int seal_keepalive_request(struct __sk_buff *skb,
 
 	if (packet->inner.ethertype != bpf_htons(ETH_P_IPV6) ||
 	    packet->inner.protocol != KEEPALIVE_REQUEST_NEXT_HEADER ||
+	    packet->length != IPV6_HEADER + KEEPALIVE_REQUEST_PAYLOAD ||
 	    !address_equal(&packet->inner.destination, &unspecified))
 		return 0;
-	return !bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_HEADER, peer, 4);
+	return !bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_HEADER, peer,
+				   KEEPALIVE_REQUEST_PAYLOAD);
+}
+
+/* Take what the packet needs of its box, and a number for its nonce: see
+ * association.h. Returns 0 or the reason why it cannot be sealed. */
+static __always_inline int seal_take(struct seal_area *area, const struct box *box)
+{
+	struct seal_packet *packet = &area->packet;
+	__u64 lane, number, life = life_read(&box->state);
+	struct counters *counter;
+	__u32 key;
+
+	if (life_state(life) != BOX_PUBLISHED)
+		return STAT_SEAL_NO_BOX;
+	fence(&area->fence);
+	/* The peer ties the box to the route that the packet took. */
+	if (box->peer != packet->peer ||
+	    box->sender_generation != packet->sender_generation ||
+	    box->receiver_generation != packet->receiver_generation)
+		return STAT_SEAL_NO_BOX;
+	if (packet->now >= box->not_after)
+		return STAT_SEAL_EXPIRED;
+	packet->index = box->index;
+	__builtin_memcpy(area->work.subkey, box->subkey, KEY_SIZE);
+
+	key = packet->association * PAIRS +
+	      pair_index(packet->sender_generation, packet->receiver_generation);
+	counter = bpf_map_lookup_elem(&counters, &key);
+	if (!counter)
+		return STAT_SEAL_ERROR;
+	lane = bpf_get_smp_processor_id() & (LANES - 1);
+	/* The number is spent here, whatever becomes of the packet. */
+	number = __sync_fetch_and_add(&counter->lane[lane].next, 1);
+	if (life_read(&box->state) != life)
+		return STAT_SEAL_NO_BOX;
+	if (number >> COUNTER_BITS)
+		return STAT_SEAL_EXHAUSTED;
+	packet->nonce = lane << 56 | number;
+	return 0;
 }
 
 static __always_inline void seal_message(struct message_data *data,
-					 const struct association *association,
-					 __u64 nonce, const __u32 tag[4])
+					 const struct seal_packet *packet,
+					 const __u32 tag[4])
 {
 	data->type = MESSAGE_DATA;
-	data->sender_generation = association->own_generation;
-	data->receiver_generation = association->peer_generation;
-	data->lane = nonce >> 56;
-	data->receiver = association->remote_index;
-	data->counter = nonce & ((1ULL << 56) - 1);
+	data->sender_generation = packet->sender_generation;
+	data->receiver_generation = packet->receiver_generation;
+	data->lane = packet->nonce >> 56;
+	data->receiver = packet->index;
+	data->counter = packet->nonce & ((1ULL << 56) - 1);
 	__builtin_memcpy(data->tag, tag, TAG_SIZE);
 }
 
-/* Make room for the outer headers between Ethernet and the inner packet, write
- * the ciphertext over the latter. A change of family must reach skb->protocol,
- * by which bpf_redirect_neigh chooses its look-up: hence the flag. */
+/* Make the packet as long as it will be, between Ethernet and what follows, and
+ * write the ciphertext to its end. One step grows over the inner packet's
+ * headers and takes away what Ethernet padded, since cutting the tail off is
+ * refused where the stack set a transport header behind the cut. A change of
+ * family must reach skb->protocol, by which bpf_redirect_neigh chooses its
+ * look-up: hence the flag. */
 static __always_inline int seal_reshape(struct __sk_buff *skb,
 					struct secretbox *work, __u32 overhead,
 					__u32 length, __u64 family_flag)
 {
-	__u32 frame = ETH_HLEN + overhead + length;
+	__s32 room = ETH_HLEN + overhead + length - skb->len;
 
-	if (bpf_skb_adjust_room(skb, overhead, BPF_ADJ_ROOM_MAC, family_flag))
-		return -1;
-	if (skb->len != frame && bpf_skb_change_tail(skb, frame, 0))
+	if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, family_flag))
 		return -1;
 	if (!length)
 		return 0;
@@ -205,9 +253,7 @@ static __always_inline void seal_udp(struct udphdr *udp,
 
 static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *area,
 				      const struct config *config,
-				      const struct peer *peer, __u8 traffic_class,
-				      const struct association *association,
-				      __u64 nonce)
+				      const struct peer *peer)
 {
 	const struct seal_packet *packet = &area->packet;
 	struct outer4 *outer = &area->outer4;
@@ -217,7 +263,7 @@ static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *a
 	__builtin_memset(outer, 0, sizeof(*outer));
 	outer->ip.version = 4;
 	outer->ip.ihl = 5;
-	outer->ip.tos = traffic_class;
+	outer->ip.tos = packet->traffic_class;
 	outer->ip.tot_len = bpf_htons(sizeof(*outer) + packet->length);
 	outer->ip.frag_off = bpf_htons(IPV4_DONT_FRAGMENT);
 	outer->ip.ttl = OUTER_HOP_LIMIT;
@@ -226,7 +272,7 @@ static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *a
 	__builtin_memcpy(&outer->ip.daddr, peer->endpoint.address.bytes + 12, 4);
 	outer->ip.check = ipv4_checksum(&outer->ip);
 	seal_udp(&outer->udp, packet, peer);
-	seal_message(&outer->data, association, nonce, area->work.tag);
+	seal_message(&outer->data, packet, area->work.tag);
 	if (!outer->ip.saddr)
 		return STAT_SEAL_NO_ENDPOINT;
 	if (seal_reshape(skb, &area->work, sizeof(*outer), packet->length, flag) ||
@@ -237,9 +283,7 @@ static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *a
 
 static __always_inline int seal_send6(struct __sk_buff *skb, struct seal_area *area,
 				      const struct config *config,
-				      const struct peer *peer, __u8 traffic_class,
-				      const struct association *association,
-				      __u64 nonce)
+				      const struct peer *peer)
 {
 	static const struct address unspecified;
 	const struct seal_packet *packet = &area->packet;
@@ -249,8 +293,8 @@ static __always_inline int seal_send6(struct __sk_buff *skb, struct seal_area *a
 
 	__builtin_memset(outer, 0, sizeof(*outer));
 	outer->ip.version = 6;
-	outer->ip.priority = traffic_class >> 4;
-	outer->ip.flow_lbl[0] = traffic_class << 4 | (packet->flow >> 16 & 15);
+	outer->ip.priority = packet->traffic_class >> 4;
+	outer->ip.flow_lbl[0] = packet->traffic_class << 4 | (packet->flow >> 16 & 15);
 	outer->ip.flow_lbl[1] = packet->flow >> 8;
 	outer->ip.flow_lbl[2] = packet->flow;
 	outer->ip.payload_len = bpf_htons(UDP_HEADER + sizeof(struct message_data) +
@@ -260,7 +304,7 @@ static __always_inline int seal_send6(struct __sk_buff *skb, struct seal_area *a
 	__builtin_memcpy(&outer->ip.saddr, &config->source6, 16);
 	__builtin_memcpy(&outer->ip.daddr, &peer->endpoint.address, 16);
 	seal_udp(&outer->udp, packet, peer);
-	seal_message(&outer->data, association, nonce, area->work.tag);
+	seal_message(&outer->data, packet, area->work.tag);
 	if (address_equal(&config->source6, &unspecified))
 		return STAT_SEAL_NO_ENDPOINT;
 	if (seal_reshape(skb, &area->work, sizeof(*outer), packet->length, flag) ||
@@ -285,22 +329,40 @@ static __always_inline void seal_account(const struct seal_packet *packet,
 	stat_count(STAT_SEAL_OK, packet->length);
 }
 
+/* By which association the peer's packets go now; the box of its sending pair,
+ * or NULL. What is read here may be stale: seal_take checks what counts. */
+static __always_inline struct box *seal_find(struct seal_packet *packet,
+					     const struct peer_state *state)
+{
+	const struct association *association;
+	__u32 sending = *(const volatile __u32 *)&state->sending;
+	__u16 pair;
+
+	if (!sending)
+		return NULL;
+	packet->association = sending - 1;
+	association = association_at(packet->association);
+	if (!association ||
+	    life_state(life_read(&association->state)) < ASSOCIATION_UNCONFIRMED)
+		return NULL;
+	pair = *(const volatile __u16 *)&association->own_generation;
+	packet->sender_generation = pair;
+	packet->receiver_generation = pair >> 8;
+	return box_at(packet->association, DIRECTION_SEND,
+		      pair_index(packet->sender_generation, packet->receiver_generation));
+}
+
 SEC("tc")
 int seal(struct __sk_buff *skb)
 {
 	struct seal_packet *packet;
-	struct association *association;
 	struct peer_state *state;
-	struct counters *counter;
 	struct config *settings;
 	struct seal_area *area;
 	struct secretbox *work;
 	struct peer *peer;
 	struct box *box;
-	__u32 zero = 0, sending, key;
-	__u8 traffic_class;
-	__u64 lane, number;
-	__s64 route;
+	__u32 zero = 0;
 	int reason;
 
 	settings = bpf_map_lookup_elem(&config, &zero);
@@ -314,74 +376,50 @@ int seal(struct __sk_buff *skb)
 	reason = seal_parse(skb, packet, settings->flow_secret);
 	if (reason)
 		goto drop;
+	packet->traffic_class = packet->inner.traffic_class;
+	if (!(settings->flags & CONFIG_COPY_DSCP))
+		packet->traffic_class &= ECN_MASK;
 	if (seal_keepalive_request(skb, packet, &packet->peer)) {
 		packet->length = 0;
+		packet->traffic_class = 0;
 	} else {
-		route = route_lookup(&packet->inner.destination);
+		__s64 number = route_peer(route_lookup(&packet->inner.destination));
+
 		reason = STAT_SEAL_NO_ROUTE;
-		if (route < 0 || route >= ROUTE_SELF)
+		if (number < 0)
 			goto drop;
-		packet->peer = route;
+		packet->peer = number;
 	}
 	reason = STAT_SEAL_NO_ROUTE;
 	peer = bpf_map_lookup_elem(&peers, &packet->peer);
 	state = bpf_map_lookup_elem(&peer_states, &packet->peer);
 	if (!peer || !state)
 		goto drop;
-
-	sending = *(volatile __u32 *)&state->sending;
-	if (!sending)
-		return seal_punt(skb, area, STAT_SEAL_NO_BOX);
-	packet->association = sending - 1;
-	association = association_at(packet->association);
-	if (!association || association->state < ASSOCIATION_UNCONFIRMED ||
-	    association->peer != packet->peer)
-		return seal_punt(skb, area, STAT_SEAL_NO_BOX);
-	if (packet->now >= association->send_not_after)
-		return seal_punt(skb, area, STAT_SEAL_EXPIRED);
-	box = box_find(packet->association, DIRECTION_SEND,
-		       association->own_generation, association->peer_generation);
+	box = seal_find(packet, state);
 	if (!box)
 		return seal_punt(skb, area, STAT_SEAL_NO_BOX);
-	if (packet->now >= box->not_after)
-		return seal_punt(skb, area, STAT_SEAL_EXPIRED);
 	reason = STAT_SEAL_NO_ENDPOINT;
 	if (!peer->endpoint.port)
 		goto drop;
-
-	key = packet->association * PAIRS +
-	      pair_index(box->sender_generation, box->receiver_generation);
-	counter = bpf_map_lookup_elem(&counters, &key);
-	reason = STAT_SEAL_ERROR;
-	if (!counter)
-		goto drop;
-	lane = bpf_get_smp_processor_id() & (LANES - 1);
-	/* The nonce is spent here, whatever becomes of the packet-> */
-	number = __sync_fetch_and_add(&counter->lane[lane].next, 1);
-	reason = STAT_SEAL_EXHAUSTED;
-	if (number >> COUNTER_BITS)
+	reason = seal_take(area, box);
+	if (reason == STAT_SEAL_NO_BOX || reason == STAT_SEAL_EXPIRED)
+		return seal_punt(skb, area, reason);
+	if (reason)
 		goto drop;
 
 	reason = STAT_SEAL_ERROR;
 	if (packet->length && bpf_skb_load_bytes(skb, ETH_HLEN, work->text,
-						HELPER_LENGTH(packet->length)))
+						 HELPER_LENGTH(packet->length)))
 		goto drop;
-	__builtin_memcpy(work->subkey, box->subkey, KEY_SIZE);
-	work->nonce = lane << 56 | number;
+	work->nonce = packet->nonce;
 	if (secretbox_seal(work, packet->length))
 		goto drop;
+	secretbox_forget(work);
 
-	traffic_class = packet->inner.traffic_class & ECN_MASK;
-	if (settings->flags & CONFIG_COPY_DSCP)
-		traffic_class = packet->inner.traffic_class;
-	if (!packet->length)
-		traffic_class = 0;
 	if (address_is4(&peer->endpoint.address))
-		reason = seal_send4(skb, area, settings, peer, traffic_class,
-				    association, work->nonce);
+		reason = seal_send4(skb, area, settings, peer);
 	else
-		reason = seal_send6(skb, area, settings, peer, traffic_class,
-				    association, work->nonce);
+		reason = seal_send6(skb, area, settings, peer);
 	if (reason != STAT_SEAL_OK)
 		goto drop;
 	seal_account(packet, state);

@@ -25,8 +25,8 @@ enum secretbox_size {
 	SECRETBOX_GROUP = POLY1305_UNROLL * POLY1305_BLOCK,
 };
 
-/* One per CPU and program. Programs of one CPU never interrupt each other at
- * the same hook, and no two hooks share an area. */
+/* One per CPU and program: both run with soft interrupts off, so that no other
+ * packet of that CPU comes in between, and they do not share an area. */
 struct secretbox {
 	__u32 subkey[8];
 	__u64 nonce; /* the nonce's last eight bytes */
@@ -173,6 +173,17 @@ __noinline int secretbox_decrypt(struct secretbox *work, __u32 length)
 	bpf_loop((32 + length + SALSA20_BLOCK - 1) / SALSA20_BLOCK - 1,
 		 secretbox_xor_callback, &loop, 0);
 	return 0;
+}
+
+/* Overwrite what a packet leaves of keys: all but the tag. Its text stays until
+ * the next one. */
+static __always_inline void secretbox_forget(struct secretbox *work)
+{
+	__builtin_memset(work->subkey, 0, sizeof(work->subkey));
+	__builtin_memset(&work->mac, 0,
+			 __builtin_offsetof(struct secretbox, text) -
+				 __builtin_offsetof(struct secretbox, mac));
+	asm volatile("" : : "r"(work) : "memory"); /* keeps the wipe */
 }
 
 #endif

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bpf.host import Host
 from tests.bpf.loaded import Loaded, build, load
 
 
@@ -21,5 +22,13 @@ def bpf_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(bpf_object: Path) -> Iterator[Loaded]:
     """The whole object, self-test programs included, with small maps of its own."""
     made = load(bpf_object)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def host(loaded: Loaded) -> Iterator[Host]:
+    """The maps of `loaded`, emptied for one test."""
+    made = Host(loaded)
     yield made
     made.close()
