@@ -56,7 +56,13 @@ class Paths:
 
     @property
     def control_lock(self) -> Path:
+        """Held around the control program (maps.py)."""
         return self.run / "control.lock"
+
+    @property
+    def apply_lock(self) -> Path:
+        """Held by whoever changes the data path or the peers."""
+        return self.run / "apply.lock"
 
 
 @dataclass(frozen=True)

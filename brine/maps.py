@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +21,7 @@ from brine.config import Config
 from brine.errors import BrineError
 from brine.layout import Layout
 from brine.libbpf import Map, Program, RingBuffer
+from brine.locking import locked
 from brine.records import (
     Association,
     ControlError,
@@ -78,19 +78,19 @@ class Maps:
         self._maps: dict[str, Map] = {}
         try:
             self._settings = self._map("config")
+            self.layout = Layout(self._settings.btf())
+            self._states = self._map("peer_states").map_memory()
         except OSError as error:
+            for item in self._maps.values():
+                item.close()
             if error.errno in (errno.EPERM, errno.EACCES):
-                raise BrineError(
-                    f"the pins in {directory} cannot be opened", "run as root"
-                ) from None
+                raise BrineError(f"the maps in {directory} cannot be read", "run as root") from None
             raise BrineError("the data path is not loaded", "run `brine dataplane apply`") from None
-        self.layout = Layout(self._settings.btf())
-        states = self.layout.enum("association_state")
-        self._state_names = {
-            value: name.removeprefix("ASSOCIATION_").lower() for name, value in states.items()
-        }
-        self._states = self._map("peer_states").map_memory()
         self._state_size = (self._map("peer_states").value_size + 7) // 8 * 8
+        self._state_names = {
+            value: name.removeprefix("ASSOCIATION_").lower()
+            for name, value in self.layout.enum("association_state").items()
+        }
 
     @classmethod
     def open(cls, directory: Path | str, lock: Path = _CONTROL_LOCK) -> Self:
@@ -430,16 +430,9 @@ class Maps:
             names = {number: name for name, number in results.items()}
             raise ControlError(names.get(value, str(value)))
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep every other caller of the control program out."""
-        self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return locked(self._lock)
 
 
 def _number(value: int) -> bytes:

@@ -49,6 +49,7 @@ class Link:
     up: bool
     arp: bool
     mac: bytes  #: 6 bytes; empty for devices without
+    kind: str  #: "veth", …; empty for hardware
     xdp_program: int  #: id of the attached program, or 0
     xdp_mode: str | None  #: "native" or "generic"; None without a program, or in another mode
 
@@ -92,7 +93,7 @@ class Net:
         if not found:
             return None
         link = found[0]
-        xdp = link.get_attr("IFLA_XDP")
+        xdp, info = link.get_attr("IFLA_XDP"), link.get_attr("IFLA_LINKINFO")
         modes = {_XDP_NATIVE: "native", _XDP_GENERIC: "generic"}
         mac = (link.get_attr("IFLA_ADDRESS") or "").replace(":", "")
         return Link(
@@ -101,6 +102,7 @@ class Net:
             up=bool(link["flags"] & _IFF_UP),
             arp=not link["flags"] & _IFF_NOARP,
             mac=bytes.fromhex(mac),
+            kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
             xdp_program=(xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None) or 0,
             xdp_mode=modes.get(xdp.get_attr("IFLA_XDP_ATTACHED")) if xdp else None,
         )
@@ -109,8 +111,18 @@ class Net:
         """brine0 and brine0p, down, with a receive queue per CPU: a packet that `open` hands
         over on a CPU is taken up on that CPU."""
         queues = min(os.cpu_count() or 1, _QUEUES_LIMIT)
-        shape = {"num_tx_queues": queues, "num_rx_queues": queues}
-        self._ip.link("add", ifname=DEVICE, kind="veth", **shape, peer={"ifname": INSIDE, **shape})
+        ends = [
+            {
+                "ifname": name,
+                "num_tx_queues": queues,
+                "num_rx_queues": queues,
+                # Given, and not left to the kernel: else udev's MACAddressPolicy would
+                # change it after we have noted it.
+                "address": _random_mac(),
+            }
+            for name in (DEVICE, INSIDE)
+        ]
+        self._ip.link("add", kind="veth", **ends[0], peer=ends[1])
 
     def delete(self, index: int) -> None:
         self._ip.link("del", index=index)
@@ -198,6 +210,12 @@ class Net:
         except NetlinkError as error:
             if error.code != errno.ESRCH:  # it went with its device
                 raise
+
+
+def _random_mac() -> str:
+    raw = bytearray(os.urandom(6))
+    raw[0] = raw[0] & 0xFC | 0x02  # of one station, locally administered
+    return raw.hex(":")
 
 
 def _route(route: Route) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""New maps in the place of old ones, when their layout or their sizes change.
+
+The new maps are filled and their programs ready before either is attached, so the data
+path always has a peer table. Associations are not carried over: boxes and windows are
+never copied (protocol.md, "The ratchet"), so peers exchange anew on their next packet.
+Counters start at zero.
+
+Interrupted, it leaves directories behind from which `recover` restores the old maps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from brine import pins
+from brine.errors import BrineError
+from brine.maps import Maps
+
+
+@contextlib.contextmanager
+def replacing(bpffs: Path, old: Path, version: int, lock: Path) -> Iterator[Path]:
+    """Within it, fill the yielded directory and switch the programs to it. Afterwards it
+    has the name v`version`, and the old maps are erased and gone."""
+    new = bpffs / f"v{version}_next"
+    new.mkdir(mode=0o700)
+    yield new
+    retired = old.with_name(f"{old.name}_old")
+    with Maps.open(old, lock) as maps, maps.locked():
+        old.rename(retired)
+        new.rename(bpffs / f"v{version}")
+    retire(retired, lock)
+
+
+def recover(bpffs: Path, lock: Path) -> None:
+    """Clear up after an interrupted migration."""
+    if pins.current(bpffs) is None:
+        for path in pins.left_over(bpffs):
+            if path.name.endswith("_old"):
+                path.rename(path.with_name(path.name.removesuffix("_old")))
+    for path in pins.left_over(bpffs):
+        retire(path, lock)
+
+
+def retire(directory: Path, lock: Path) -> None:
+    """Erase the associations of maps that are no longer used, then the pins."""
+    # Incomplete pins: then there never was an association.
+    with contextlib.suppress(BrineError), Maps.open(directory, lock) as maps:
+        if (directory / "control").exists():
+            for association in maps.associations():
+                maps.erase(association.number)
+    pins.delete(directory)
+
+
+def copy_tables(old: Maps, new: Maps) -> None:
+    """Carry over what user space wrote: config, peers, routes, endpoints. Peers keep their
+    numbers where the new maps have them.
+
+    :raises BrineError: if the new maps have no room for all peers.
+    """
+    peers = old.peers()
+    if len(peers) > new.max_peers:
+        raise BrineError(
+            f"max_peers is {new.max_peers}, but the host has {len(peers)} peers",
+            "raise brine_max_peers, or remove hosts from the group first",
+        )
+    free = iter(number for number in range(new.max_peers) if number not in peers)
+    numbers = {number: number if number < new.max_peers else next(free) for number in sorted(peers)}
+    for number, peer in peers.items():
+        new.write_peer(numbers[number], peer.identity, peer.endpoint, peer.roaming)
+    nobody = new.route_value("ROUTE_NONE")
+    values = {**numbers, old.route_value("ROUTE_SELF"): new.route_value("ROUTE_SELF")}
+    for network, value in old.routes().items():
+        new.set_route(network, values.get(value, nobody))
+    for address, number in old.endpoints().items():
+        if number in numbers:
+            new.set_endpoint(address, numbers[number])
+    _copy_config(old, new)
+
+
+def _copy_config(old: Maps, new: Maps) -> None:
+    before, after = old.config(), new.config()
+    for name, _ in _fields(before):
+        if hasattr(after, name):
+            setattr(after, name, _same(getattr(before, name), getattr(after, name)))
+    new.write_config(after)
+
+
+def _fields(structure: Any) -> list[tuple[str, Any]]:
+    # `vocabulary` has no members to copy: an array of none
+    return [field for field in structure._fields_ if field[0] != "vocabulary"]
+
+
+def _same(value: Any, like: Any) -> Any:
+    """Structs of two BTFs are two classes, even if their bytes agree."""
+    if isinstance(value, int):
+        return value
+    return type(like).from_buffer_copy(bytes(value))
