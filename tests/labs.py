@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Labs for tests: play on them, look into them, listen on the wire between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import struct
+import subprocess
+import tempfile
+import time
+import typing as t
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import testinfra
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTS = ("lab1", "lab2", "lab3")
+BRINE = "/opt/brine/venv/bin/brine"
+
+
+@dataclass(frozen=True)
+class Played:
+    """What `ansible-playbook` left behind."""
+
+    status: int
+    output: str
+
+    def recap(self) -> dict[str, dict[str, int]]:
+        """For each host the figures of the recap: ok, changed, failed, …"""
+        lines = re.findall(r"^(\S+)\s+: (ok=.*)$", self.output, re.MULTILINE)
+        return {
+            host: {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", figures)}
+            for host, figures in lines
+        }
+
+    def changed(self) -> dict[str, int]:
+        return {host: figures["changed"] for host, figures in self.recap().items()}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An Ethernet frame from a capture, whole."""
+
+    data: bytes
+
+    @property
+    def udp_payload(self) -> bytes | None:
+        """The payload, if the frame is UDP over IPv4 without options or fragments, or over IPv6."""
+        kind = int.from_bytes(self.data[12:14], "big")
+        if kind == 0x0800 and self.data[14] == 0x45 and self.data[23] == 17:
+            return self.data[42:]
+        if kind == 0x86DD and self.data[20] == 17:
+            return self.data[62:]
+        return None
+
+
+class Lab:
+    """A lab by its name, up or not."""
+
+    def __init__(self, name: str, inventory: Path = ROOT / "inventories/lab") -> None:
+        self.name = name
+        self.inventory = inventory
+        self.state = Path("/var/lib/brine-lab") / name
+        self.store = self.state / "public_keys"
+
+    def up(self) -> None:
+        played = self.play(str(ROOT / "playbooks/lab.yml"))
+        assert played.status == 0, played.output
+
+    def down(self) -> None:
+        played = self.play(str(ROOT / "playbooks/lab.yml"), "-e", "lab_state=absent")
+        assert played.status == 0, played.output
+
+    def host(self, name: str) -> Host:
+        """The host as testinfra sees it, over ssh."""
+        config = self.state / "ssh_config"
+        return testinfra.get_host(f"ssh://{name}?controlpersist=0", ssh_config=str(config))
+
+    def run(self, name: str, command: str) -> str:
+        """The output of a shell command on a host, which must succeed."""
+        result = self.host(name).run(command)
+        assert result.rc == 0, f"{name}: {command}\n{result.stdout}\n{result.stderr}"
+        return str(result.stdout)
+
+    def status(self, name: str) -> dict[str, t.Any]:
+        """What `brine status` says there."""
+        found: dict[str, t.Any] = json.loads(self.run(name, f"{BRINE} status --json"))
+        return found
+
+    def address(self, name: str) -> str:
+        """A host's IPv4 address in the mesh, as inventories/lab gives it."""
+        return f"10.77.0.1{name.removeprefix('lab')}"
+
+    def endpoint(self, name: str) -> str:
+        """A host's IPv4 address on the underlay, likewise."""
+        return f"198.51.100.1{name.removeprefix('lab')}"
+
+    def play(
+        self,
+        playbook: str,
+        *arguments: str,
+        inventories: t.Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+        directory: Path = ROOT,
+    ) -> Played:
+        """Run a playbook on the lab.
+
+        inventories: further sources, which take precedence over the lab's own.
+        """
+        command = ["ansible-playbook", "-e", f"lab_name={self.name}"]
+        for inventory in (self.inventory, *inventories):
+            command += ["-i", str(inventory)]
+        variables = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "LC_ALL": "C.UTF-8",
+            **(environment or {}),
+        }
+        done = subprocess.run(
+            [*command, *arguments, playbook],
+            check=False,
+            cwd=directory,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Played(done.returncode, done.stdout)
+
+    @contextlib.contextmanager
+    def wire(self, filter_: str = "") -> Iterator[list[Frame]]:
+        """Capture what passes the underlay; the frames are in the list at the end.
+
+        On the bridge, between the hosts: neither their kernels nor their programs see it.
+        """
+        frames: list[Frame] = []
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "wire.pcap")
+            process = subprocess.Popen(
+                [
+                    *("nsenter", f"--net=/run/netns/brine-{self.name}"),
+                    *("tcpdump", "--interface=underlay", "--immediate-mode", "-U", "-Z", "root"),
+                    *("--snapshot-length=65535", "--buffer-size=16384", "-w", str(path)),
+                    *shlex.split(filter_),
+                ],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stderr is not None
+            try:
+                listening = process.stderr.readline()
+                assert "listening on" in listening, listening
+                yield frames
+                time.sleep(0.2)  # what was sent last is still on its way to the file
+            finally:
+                process.terminate()
+                process.communicate()
+            frames += read_capture(path.read_bytes())
+
+
+def read_capture(data: bytes) -> Iterator[Frame]:
+    """The frames of a capture file (pcap-savefile(5), little-endian)."""
+    assert data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1"), data[:4]
+    offset = 24
+    while offset < len(data):
+        captured, length = struct.unpack_from("<8x2I", data, offset)
+        assert captured == length, "a frame was cut off"
+        yield Frame(data[offset + 16 : offset + 16 + captured])
+        offset += 16 + captured
