@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How this host sees the mesh: what the maps and the daemon say, on one screen.
+
+Works without the daemon, and says so. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import brine
+from brine import control_client, identity, keys, roster
+from brine.config import DEVICE, Config
+from brine.control_client import NotRunning
+from brine.errors import BrineError
+from brine.maps import Maps
+from brine.netdev import Net
+from brine.records import Association, PeerEntry, boot_ns
+from brine.roster import Entry, Roster
+
+SECOND = 1_000_000_000
+# Reasons of enum stat that are no drops. A keepalive has done its work once it is opened.
+_NO_DROPS = ("seal_ok", "open_ok", "open_keepalive", "open_pass_")
+_TIMEOUT = 3.0  # s; one screen should not have to wait for a busy daemon
+
+
+def collect(config: Config) -> dict[str, Any]:
+    """Everything that `brine status --json` prints (docs/operations.md). Ages are in seconds,
+    null where there has been nothing.
+
+    :raises BrineError: if the data path is not loaded, or not for this user.
+    """
+    own = identity.load(config.paths)
+    members = roster.load(config.paths.roster)
+    entry = members.find(own.public)
+    with Maps.of(config) as maps, Net() as net:
+        underlay, device = net.link(config.interface), net.link(DEVICE)
+        return {
+            "host": entry.name if entry else socket.gethostname(),
+            "version": brine.__version__,
+            "public_key": keys.show_key(own.public),
+            "key_id": keys.key_id(own.public),
+            "addresses": [str(address) for address in entry.addresses] if entry else [],
+            "interface": config.interface,
+            "xdp_mode": underlay.xdp_mode if underlay else None,
+            "mtu": device.mtu if device else None,
+            "port": config.port,
+            "daemon": daemon(config),
+            "peers": peers(maps, members),
+            "drops": {
+                reason: packets
+                for reason, (packets, _octets) in maps.stats().items()
+                if not reason.startswith(_NO_DROPS)
+            },
+        }
+
+
+def daemon(config: Config) -> dict[str, Any]:
+    """{running, pid, since}; what the daemon itself adds: exchanges under way and so on.
+    `since` is UNIX time. `trouble` says why a daemon that listens gave no answer."""
+    try:
+        answer = control_client.request(config.paths.control_socket, "status", _TIMEOUT)
+    except NotRunning:
+        return {"running": False, "pid": None, "since": None}
+    except BrineError as error:
+        return {"running": True, "pid": None, "since": None, "trouble": error.cause}
+    return {"running": True, **answer}
+
+
+def peers(maps: Maps, members: Roster) -> list[dict[str, Any]]:
+    """Every peer in the maps, by name."""
+    entries = {entry.public_key: entry for entry in members.entries if entry.public_key}
+    by_peer: dict[int, list[Association]] = {}
+    for association in maps.associations():
+        by_peer.setdefault(association.peer, []).append(association)
+    now = boot_ns()
+    found = [
+        _peer(maps, peer, entries.get(peer.identity), by_peer.get(number, []), now)
+        for number, peer in maps.peers().items()
+    ]
+    return sorted(found, key=lambda peer: str(peer["name"]))
+
+
+def _peer(
+    maps: Maps, peer: PeerEntry, entry: Entry | None, associations: list[Association], now: int
+) -> dict[str, Any]:
+    state = maps.peer_state(peer.number)
+    traffic = maps.traffic(peer.number)
+    confirmed = [one.created for one in associations if one.state == "confirmed"]
+    return {
+        "name": entry.name if entry else keys.key_id(peer.identity),
+        "public_key": keys.show_key(peer.identity),
+        "endpoint": str(peer.endpoint) if peer.endpoint else None,
+        "roaming": peer.roaming,
+        "addresses": [str(address) for address in entry.addresses] if entry else [],
+        "association": _association(associations, state.sending, now),
+        "last_exchange_seconds": _age(max(confirmed, default=0), now),
+        "last_received_seconds": _age(state.last_received, now),
+        "sent_packets": traffic.sent_packets,
+        "sent_bytes": traffic.sent_bytes,
+        "received_packets": traffic.received_packets,
+        "received_bytes": traffic.received_bytes,
+    }
+
+
+def _association(
+    associations: Iterable[Association], sending: int | None, now: int
+) -> dict[str, Any] | None:
+    """The one that packets are sealed under, else the newest."""
+    newest = max(associations, key=lambda one: (one.number == sending, one.created), default=None)
+    if newest is None:
+        return None
+    return {
+        "state": "expired" if now >= newest.send_not_after else newest.state,
+        "age_seconds": _age(newest.created, now),
+        "initiated": newest.initiated,
+        "own_generation": newest.own_generation,
+        "peer_generation": newest.peer_generation,
+        "number": newest.number,
+        "local_index": newest.local_index,
+    }
+
+
+def _age(then: int, now: int) -> float | None:
+    return round(max(0, now - then) / SECOND, 1) if then else None
+
+
+# For people
+
+
+def render(status: Mapping[str, Any]) -> str:
+    """`collect`'s answer as text of one screen, more peers aside."""
+    running = status["daemon"]
+    lines = [
+        f"{DEVICE}: {status['host']}",
+        f"  public key: {status['public_key']}",
+        f"  key id: {status['key_id']}",
+        f"  addresses: {_list(status['addresses'])}",
+        f"  underlay: {status['interface']}, port {status['port']}, {_mode(status['xdp_mode'])}",
+        f"  MTU: {status['mtu'] if status['mtu'] is not None else 'the device is missing'}",
+        f"  daemon: {_daemon(running)}",
+    ]
+    under_way = running.get("exchanges", {})
+    for peer in status["peers"]:
+        lines += ["", *_render_peer(peer, under_way.get(peer["name"]))]
+    drops = {reason: packets for reason, packets in status["drops"].items() if packets}
+    if drops:
+        lines += ["", "dropped packets:"]
+        lines += [f"  {reason}: {packets}" for reason, packets in sorted(drops.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _render_peer(peer: Mapping[str, Any], exchange: str | None) -> list[str]:
+    roaming = " (roaming)" if peer["roaming"] else ""
+    lines = [
+        f"peer: {peer['name']}",
+        f"  public key: {peer['public_key']}",
+        f"  endpoint: {peer['endpoint'] or 'not known yet'}{roaming}",
+        f"  addresses: {_list(peer['addresses'])}",
+        f"  association: {_render_association(peer['association'])}",
+    ]
+    if exchange is not None:
+        lines.append(f"  exchange under way: {exchange}")
+    if peer["last_received_seconds"] is not None:
+        lines.append(f"  last heard of: {_ago(peer['last_received_seconds'])}")
+    if peer["sent_packets"] or peer["received_packets"]:
+        lines.append(
+            f"  transfer: {_bytes(peer['received_bytes'])} received,"
+            f" {_bytes(peer['sent_bytes'])} sent"
+        )
+    return lines
+
+
+def _render_association(association: Mapping[str, Any] | None) -> str:
+    if association is None:
+        return "none"
+    by = "this host" if association["initiated"] else "the peer"
+    generations = f"{association['own_generation']}/{association['peer_generation']}"
+    return (
+        f"{association['state']}, begun by {by} {_ago(association['age_seconds'])},"
+        f" generations {generations}"
+    )
+
+
+def _daemon(running: Mapping[str, Any]) -> str:
+    if not running["running"]:
+        return "not running: systemctl start brined"
+    if "trouble" in running:
+        return f"{running['trouble']}: journalctl -u brined"
+    return f"running, pid {running['pid']}, version {running['version']}"
+
+
+def _mode(mode: str | None) -> str:
+    return f"{mode} XDP" if mode else "the program is not attached"
+
+
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(values) or "none"
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return f"{seconds:.0f} seconds ago"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
