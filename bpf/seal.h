@@ -32,6 +32,7 @@ struct outer6 {
 
 _Static_assert(sizeof(struct outer4) == 60, "overhead over IPv4");
 _Static_assert(sizeof(struct outer6) == 80, "overhead over IPv6");
+_Static_assert((int)SECRETBOX_TEXT_MAX == (int)EVENT_DATA_MAX, "what can be sealed can be punted");
 
 /* What the steps of sealing one packet hand on. */
 struct seal_packet {

@@ -19,7 +19,7 @@ enum selftest_operation {
 };
 
 struct selftest_secretbox {
-	__u32 operation;
+	enum selftest_operation operation;
 	__u32 length;
 	__s32 result;
 };

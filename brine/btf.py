@@ -23,6 +23,13 @@ _INTEGERS: dict[int, type[ctypes._SimpleCData[int]]] = {
     4: ctypes.c_uint32,
     8: ctypes.c_uint64,
 }
+_SIGNED: dict[int, type[ctypes._SimpleCData[int]]] = {
+    1: ctypes.c_int8,
+    2: ctypes.c_int16,
+    4: ctypes.c_int32,
+    8: ctypes.c_int64,
+}
+_INT_SIGNED = 1 << 24  # in the word that follows an integer
 
 
 @dataclass
@@ -128,7 +135,8 @@ class Btf:
             number = item.size_or_type
             item = self._types[number]
         if item.kind in (_KIND_INT, _KIND_ENUM):
-            return _INTEGERS[item.size_or_type]
+            signed = item.kind == _KIND_INT and item.extra[0][0] & _INT_SIGNED
+            return (_SIGNED if signed else _INTEGERS)[item.size_or_type]
         if item.kind == _KIND_ARRAY:
             element, _index, count = item.extra[0]
             return self._ctype(element) * count

@@ -187,8 +187,13 @@ class Host:
         request.receive_not_after = now + int(receive_seconds * 1e9)
         request.identity[:] = self.peers.get(peer, bytes(32))
         for name in (
-            "secret send_header_key receive_header_key own_private own_public peer_public"
-        ).split():
+            "secret",
+            "send_header_key",
+            "receive_header_key",
+            "own_private",
+            "own_public",
+            "peer_public",
+        ):
             getattr(request, name)[:] = getattr(keys, name)
         for name in ("send", "receive"):
             getattr(request, name).key[:] = getattr(keys, name).key
