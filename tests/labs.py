@@ -83,11 +83,26 @@ class Lab:
         config = self.state / "ssh_config"
         return testinfra.get_host(f"ssh://{name}?controlpersist=0", ssh_config=str(config))
 
-    def run(self, name: str, command: str) -> str:
+    def try_(self, name: str, command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a shell command on a host, with `given` as its standard input."""
+        config = self.state / "ssh_config"
+        return subprocess.run(
+            ["ssh", "-F", str(config), name, command],
+            check=False,
+            input=given,
+            capture_output=True,
+            text=True,
+        )
+
+    def run(self, name: str, command: str, given: str = "") -> str:
         """The output of a shell command on a host, which must succeed."""
-        result = self.host(name).run(command)
-        assert result.rc == 0, f"{name}: {command}\n{result.stdout}\n{result.stderr}"
-        return str(result.stdout)
+        done = self.try_(name, command, given)
+        assert done.returncode == 0, f"{name}: {command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def python(self, name: str, code: str, *arguments: str) -> str:
+        """The output of Python code on a host, under the system's Python."""
+        return self.run(name, shlex.join(["python3", "-", *arguments]), code)
 
     def status(self, name: str) -> dict[str, t.Any]:
         """What `brine status` says there."""

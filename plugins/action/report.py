@@ -36,9 +36,10 @@ class ActionModule(ActionBase):
                 save(Path(arguments["logs"]), host, str(answer["logs"]))
         fatal = [entry for entry in findings if is_fatal(entry)]
         result["changed"] = False
-        result["findings"] = findings
         result["warnings"] = [line(entry) for entry in findings if not is_fatal(entry)]
-        if fatal:
+        if not fatal:
+            result["findings"] = findings
+        else:  # the message has them
             result["failed"] = True
             result["msg"] = text(arguments["title"], fatal, arguments["logs"])
         return result

@@ -45,8 +45,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: All findings.
-  returned: always
+  description: All findings, none of which is fatal.
+  returned: success
   type: list
   elements: dict
 """
