@@ -28,6 +28,7 @@ from brine.records import (
     Established,
     PeerEntry,
     PeerState,
+    RouteValues,
     StaleMaps,
     Traffic,
     boot_ns,
@@ -37,20 +38,19 @@ from brine.records import (
 from brine.roster import Address, Endpoint, Network
 
 __all__ = [
-    "REST_NS",
     "Association",
     "ControlError",
     "Established",
     "Maps",
     "PeerEntry",
     "PeerState",
+    "RouteValues",
     "StaleMaps",
     "Traffic",
     "boot_ns",
     "pin_directory",
 ]
 
-REST_NS = 10_000_000_000  #: protocol.md: a box slot rests that long before it is written again
 _VERSION = re.compile("v[0-9]+")
 _CONTROL_LOCK = Path("/run/brine/control.lock")
 
@@ -187,7 +187,7 @@ class Maps:
     # routes and endpoints
 
     def routes(self) -> dict[Network, int]:
-        """Prefix → peer's number, or a value of enum route_value."""
+        """Prefix → peer's number, or what `route_values` says."""
         routes = self._map("routes")
         found: dict[Network, int] = {}
         for raw in list(routes.keys()):
@@ -205,9 +205,14 @@ class Maps:
     def delete_route(self, network: Network) -> None:
         self._map("routes").delete(self._route_key(network))
 
-    def route_value(self, name: str) -> int:
-        """ROUTE_SELF or ROUTE_NONE."""
-        return self.layout.enum("route_value")[name]
+    @property
+    def route_values(self) -> RouteValues:
+        values = self.layout.enum("route_value")
+        return RouteValues(
+            own=values["ROUTE_SELF"],
+            nobody=values["ROUTE_NONE"],
+            outside=values["ROUTE_OUTSIDE"],
+        )
 
     def endpoints(self) -> dict[Address, int]:
         """Address of the underlay → the peer whose packets of unknown index may be punted."""
@@ -258,17 +263,18 @@ class Maps:
         )
 
     def free_association(self, peer: int) -> int:
-        """A slot that may be installed into: free, and at rest for REST_NS.
+        """A slot that may be installed into: free, and rested since it was erased.
 
         :raises BrineError: if there is none; associations must be erased first.
         """
         slots = self._map("associations").max_entries
         free = self.layout.enum("association_state")["ASSOCIATION_FREE"]
+        rest = self.layout.enum("control_time")["CONTROL_REST_SECONDS"] * 1_000_000_000
         now = boot_ns()
         for step in range(slots):  # from a place of the peer's own: mostly the first look
             number = (2 * peer + step) % slots
             raw: Any = self._association(number)
-            if raw.state == free and (not raw.created or now - raw.created >= REST_NS):
+            if raw.state == free and (not raw.created or now - raw.created >= rest):
                 return number
         raise BrineError(
             f"all {slots} associations are in use or at rest",

@@ -71,13 +71,17 @@ def copy_tables(old: Maps, new: Maps) -> None:
     numbers = {number: number if number < new.max_peers else next(free) for number in sorted(peers)}
     for number, peer in peers.items():
         new.write_peer(numbers[number], peer.identity, peer.endpoint, peer.roaming)
-    nobody = new.route_value("ROUTE_NONE")
-    values = {**numbers, old.route_value("ROUTE_SELF"): new.route_value("ROUTE_SELF")}
+    was, is_now = old.route_values, new.route_values
     for network, value in old.routes().items():
-        new.set_route(network, values.get(value, nobody))
-    for address, number in old.endpoints().items():
-        if number in numbers:
-            new.set_endpoint(address, numbers[number])
+        owner = was.peer(value)
+        if owner is None:
+            new.set_route(network, is_now.own if value == was.own else is_now.nobody)
+        elif owner in numbers:
+            outside = is_now.outside if value & was.outside else 0
+            new.set_route(network, numbers[owner] + outside)
+    for address, listed in old.endpoints().items():
+        if listed in numbers:
+            new.set_endpoint(address, numbers[listed])
     _copy_config(old, new)
 
 

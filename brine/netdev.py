@@ -27,14 +27,16 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 ROUTE_PROTOCOL = 98  #: of routes that brine makes; iproute2's rt_protos has no such number
 GUARD_METRIC = 0xFFFFFFFE  #: worse than any route that really leads somewhere
-_IPV6_METRIC = 1024  # what the kernel makes of none
+_OUTSIDE_METRIC = 1024  # worse than a network that the host is connected to
+_METRIC = {4: 0, 6: 1}  # the best there is
+_FOREIGN_PROTOCOLS = (2, 3, 4, 16)  # kernel, boot, static, DHCP: not the tables of a router
 _MAIN_TABLE = 254
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_UNICAST, _UNREACHABLE = 1, 7
+_SCOPE_LINK = 253
+_UNICAST = 1
 _IFF_UP, _IFF_NOARP = 1, 0x80
 _IFA_F_SECONDARY, _IFA_F_TENTATIVE, _IFA_F_DEPRECATED = 0x01, 0x40, 0x20
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
-_IFA_F_MANAGETEMPADDR, _IFA_F_DADFAILED = 0x100, 0x08
+_IFA_F_DADFAILED = 0x08
 _XDP_NATIVE, _XDP_GENERIC = "xdp", "xdpgeneric"
 _QUEUES_LIMIT = 64
 _SYSCTL = Path("/proc/sys/net")
@@ -61,13 +63,14 @@ class Route:
     network: Network
     device: int | None  #: index; None: unreachable
     source: Address | None = None  #: preferred
+    outside: bool = False  #: of the mesh's networks: whoever is nearer comes first
 
 
 class Net:
     """One netlink socket into the network namespace that it was opened in."""
 
     def __init__(self) -> None:
-        self._ip = IPRoute()
+        self._ip = IPRoute(strict_check=True)  # the kernel filters, not we
 
     def __enter__(self) -> Self:
         return self
@@ -196,9 +199,21 @@ class Net:
                         network=ipaddress.ip_network(f"{destination}/{item['dst_len']}"),
                         device=item.get_attr("RTA_OIF") if reachable else None,
                         source=ipaddress.ip_address(source) if source else None,
+                        outside=item.get_attr("RTA_PRIORITY") == _OUTSIDE_METRIC,
                     )
                 )
         return found
+
+    def foreign_routes(self) -> Iterator[tuple[Network, str]]:
+        """Routes that others made, by hand or by address, with the names of their devices."""
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in self._ip.get_links()}
+        for family in (2, 10):
+            for protocol in _FOREIGN_PROTOCOLS:
+                for item in self._ip.get_routes(family=family, proto=protocol, table=_MAIN_TABLE):
+                    name = names.get(item.get_attr("RTA_OIF"))
+                    destination = item.get_attr("RTA_DST")
+                    if item["type"] == _UNICAST and name not in (None, DEVICE) and destination:
+                        yield ipaddress.ip_network(f"{destination}/{item['dst_len']}"), name
 
     def put_route(self, route: Route) -> None:
         """Add it, or change the one of ours to the same network at once."""
@@ -227,10 +242,9 @@ def _route(route: Route) -> dict[str, Any]:
     }
     if route.device is None:
         return {**common, "type": "unreachable", "priority": GUARD_METRIC}
+    common["priority"] = _OUTSIDE_METRIC if route.outside else _METRIC[route.network.version]
     if route.network.version == 4:
         common["scope"] = _SCOPE_LINK
-    else:
-        common["priority"] = _IPV6_METRIC
     if route.source is not None:
         common["prefsrc"] = str(route.source)
     return {**common, "oif": route.device}

@@ -26,12 +26,27 @@ class PeerEntry:
 
 
 @dataclass(frozen=True)
+class RouteValues:
+    """What the values of `routes` mean: enum route_value."""
+
+    own: int  #: ROUTE_SELF
+    nobody: int  #: ROUTE_NONE
+    outside: int  #: ROUTE_OUTSIDE, added to a peer's number
+
+    def peer(self, value: int) -> int | None:
+        """The peer's number in `value`, if it is one."""
+        if value in (self.own, self.nobody):
+            return None
+        return value & ~self.outside
+
+
+@dataclass(frozen=True)
 class Association:
     """A living association without its secrets. Times: boot clock, ns."""
 
     number: int
     peer: int
-    state: str  #: "pending", "unconfirmed" or "confirmed": enum association_state
+    state: str  #: "claimed", "pending", "unconfirmed" or "confirmed": enum association_state
     local_index: int
     remote_index: int
     created: int

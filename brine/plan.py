@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the roster means for one host's tables: pure functions, without a kernel."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from brine import guard, keys
+from brine.errors import BrineError
+from brine.netdev import Interface
+from brine.records import PeerEntry, RouteValues
+from brine.roster import Address, Endpoint, Entry, Network, Roster
+
+ROUTES_LIMIT = 65536  #: max_entries of `routes`
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What user space writes of the maps."""
+
+    peers: Mapping[int, PeerEntry] = field(default_factory=dict)
+    routes: Mapping[Network, int] = field(default_factory=dict)
+    endpoints: Mapping[Address, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Via:
+    """How a route through brine0 is to be."""
+
+    source: Address | None
+    outside: bool  #: of the mesh's networks
+
+
+@dataclass(frozen=True)
+class Device:
+    """Addresses of brine0 and routes through it."""
+
+    addresses: frozenset[Interface] = frozenset()
+    routes: Mapping[Network, Via] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where outer packets leave from, one a family; None: the host has none."""
+
+    ipv4: Address | None = None
+    ipv6: Address | None = None
+
+
+def plan_tables(
+    roster: Roster, own: Entry | None, current: Tables, max_peers: int, values: RouteValues
+) -> Tables:
+    """The tables that the roster asks for. Identities that are there keep their number, and
+    roaming ones the endpoint that they were last heard from.
+
+    own: this host's entry.
+
+    :raises BrineError: if the peers or their prefixes are too many.
+    """
+    entries = [
+        entry for entry in roster.entries if entry.public_key is not None and entry is not own
+    ]
+    if len(entries) > max_peers:
+        raise BrineError(
+            f"the roster has {len(entries)} peers, but max_peers is {max_peers}",
+            "raise brine_max_peers, with room to grow, and run the role dataplane",
+        )
+    known = {peer.identity: peer for peer in current.peers.values()}
+    numbers = _numbers([entry.public_key or b"" for entry in entries], known, max_peers)
+    peers: dict[int, PeerEntry] = {}
+    routes: dict[Network, int] = dict.fromkeys(roster.networks, values.nobody)
+    endpoints: dict[Address, int] = {}
+    for entry in entries:
+        identity = entry.public_key or b""
+        number = numbers[identity]
+        endpoint = entry.endpoint
+        if entry.roaming and identity in known and known[identity].endpoint is not None:
+            endpoint = known[identity].endpoint
+        peers[number] = PeerEntry(number, identity, endpoint, entry.roaming)
+        for prefix in entry.prefixes:
+            outside = 0 if _within(prefix, roster.networks) else values.outside
+            routes[prefix] = number + outside
+        for each in (entry.endpoint, endpoint):
+            if each is not None:
+                # Behind one address there may be two hosts; either will do.
+                endpoints.setdefault(each.address, number)
+    if own is not None:
+        routes.update((ipaddress.ip_network(address), values.own) for address in own.addresses)
+    if len(routes) > ROUTES_LIMIT:
+        raise BrineError(
+            f"the roster has {len(routes)} prefixes, but there is room for {ROUTES_LIMIT}",
+            "join allowed IPs to larger prefixes",
+        )
+    return Tables(peers, routes, endpoints)
+
+
+def _within(prefix: Network, networks: Iterable[Network]) -> bool:
+    return any(
+        prefix.version == network.version
+        and prefix.prefixlen >= network.prefixlen
+        and prefix.network_address in network
+        for network in networks
+    )
+
+
+def _numbers(
+    identities: Sequence[bytes], known: Mapping[bytes, PeerEntry], max_peers: int
+) -> dict[bytes, int]:
+    """A slot for each. New ones get the lowest that nobody has, and only then those of
+    peers that leave: packets on their way to these need not meet a stranger."""
+    numbers = {each: known[each].number for each in identities if each in known}
+    leaving = {peer.number for peer in known.values()} - set(numbers.values())
+    taken = set(numbers.values()) | leaving
+    free = iter([*(n for n in range(max_peers) if n not in taken), *sorted(leaving)])
+    for identity in identities:
+        if identity not in numbers:
+            numbers[identity] = next(free)
+    return numbers
+
+
+def plan_device(roster: Roster, own: Entry) -> tuple[Device, list[str]]:
+    """What brine0 is to have, and notes on networks that the host cannot use: without an
+    address of that family only the guard's route is there."""
+    routes, notes = {}, []
+    for network in sorted(guard.wanted(roster, own.public_key), key=guard.sort_key):
+        same = [address for address in own.addresses if address.version == network.version]
+        inside = [address for address in same if address in network]
+        if same:
+            routes[network] = Via((inside or same)[0], not _within(network, roster.networks))
+        else:
+            notes.append(
+                f"{own.name} has no IPv{network.version} address in the mesh: {network} is"
+                " out of its reach"
+            )
+    addresses = frozenset(ipaddress.ip_interface(address) for address in own.addresses)
+    return Device(addresses, routes), notes
+
+
+def choose_sources(usable: Iterable[Address], endpoint: Endpoint | None) -> Sources:
+    """The host's endpoint where it is one of the interface's addresses (behind a translator
+    it is not), else its first IPv4 address, and its IPv6 address if it has only one."""
+    usable = list(usable)
+
+    def choose(version: int) -> Address | None:
+        family = [address for address in usable if address.version == version]
+        if endpoint is not None and endpoint.address in family:
+            return endpoint.address
+        return family[0] if family and (version == 4 or len(family) == 1) else None
+
+    return Sources(choose(4), choose(6))
+
+
+def refuse_lock_out(roster: Roster, addresses: Iterable[Address]) -> None:
+    """`open` drops what comes in the clear for or from the mesh's networks: the interface's
+    own addresses must not be among them.
+
+    :raises BrineError: if one is.
+    """
+    for address in addresses:
+        for network in roster.networks:
+            if address in network:
+                raise BrineError(
+                    f"the underlay address {address} lies in {network}, which only the mesh"
+                    " would reach: the host would be cut off",
+                    "choose other brine_networks",
+                )
+
+
+def refuse_leaks(roster: Roster, foreign: Iterable[tuple[Network, str]]) -> None:
+    """A route into the mesh's networks that somebody else made would win over brine0.
+
+    :raises BrineError: if there is one.
+    """
+    for network, device in foreign:
+        if _within(network, roster.networks):
+            raise BrineError(
+                f"the host routes {network}, of the mesh's networks, through {device}: packets"
+                " for it would leave in the clear",
+                "choose other brine_networks, or remove the route",
+            )
+
+
+def unreachable(tables: Tables, sources: Sources, names: Mapping[bytes, str]) -> list[str]:
+    """Notes on peers for whose endpoint's family the host has no address."""
+    notes = []
+    for family, source in ((4, sources.ipv4), (6, sources.ipv6)):
+        if source is not None:
+            continue
+        cut_off = sorted(
+            show_name(peer.identity, names)
+            for peer in tables.peers.values()
+            if peer.endpoint is not None and peer.endpoint.address.version == family
+        )
+        if cut_off:
+            notes.append(
+                f"the interface has no IPv{family} address to send from, which"
+                f" {', '.join(cut_off)} would need"
+            )
+    return notes
+
+
+# text
+
+
+def show_name(identity: bytes, names: Mapping[bytes, str]) -> str:
+    """A peer's name in the roster, or the id of its key."""
+    return names.get(identity) or keys.key_id(identity)
+
+
+def peer_lines(tables: Tables, values: RouteValues, names: Mapping[bytes, str]) -> dict[bytes, str]:
+    """Identity → what the tables say of the peer, in a line."""
+    prefixes: dict[int | None, list[Network]] = {}
+    for network, value in tables.routes.items():
+        prefixes.setdefault(values.peer(value), []).append(network)
+    lines = {}
+    for number, peer in tables.peers.items():
+        allowed = sorted(prefixes.get(number, []), key=guard.sort_key)
+        lines[peer.identity] = " ".join(
+            (
+                f"peer {show_name(peer.identity, names)} {keys.key_id(peer.identity)}",
+                f"endpoint {peer.endpoint or 'unknown'}{' roaming' if peer.roaming else ''}",
+                f"allowed {', '.join(map(str, allowed)) or 'nothing'}",
+            )
+        )
+    return lines
+
+
+def describe(
+    tables: Tables,
+    device: Device,
+    sources: Sources,
+    values: RouteValues,
+    names: Mapping[bytes, str],
+) -> str:
+    """All of it, a line each, sorted; what the diff compares."""
+    lines = [f"network {network}" for network in _of(tables.routes, values.nobody)]
+    lines += [f"own {network}" for network in _of(tables.routes, values.own)]
+    lines += [f"source {address}" for address in (sources.ipv4, sources.ipv6) if address]
+    lines += [f"address {address}" for address in sorted(map(str, device.addresses))]
+    lines += [
+        f"route {network} from {device.routes[network].source}"
+        for network in sorted(device.routes, key=guard.sort_key)
+    ]
+    lines += sorted(peer_lines(tables, values, names).values())
+    lines += [
+        f"endpoint {address} is {show_name(tables.peers[number].identity, names)}'s"
+        for address, number in sorted(tables.endpoints.items(), key=lambda item: str(item[0]))
+        if number in tables.peers
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _of(routes: Mapping[Network, int], value: int) -> list[Network]:
+    found = [network for network, number in routes.items() if number == value]
+    return sorted(found, key=guard.sort_key)
