@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Thirty-two bytes that are a key, as the primitives read them, and how a work
- * area is overwritten when keys have been in it. A key in a map or a packet's
- * copy is cast to key_words, from an address that is a multiple of eight.
+ * Thirty-two bytes that are a key, as the primitives read them, and what one does
+ * with secrets: overwrite them, compare them. A key in a map or a packet's copy is
+ * cast to key_words, from an address that is a multiple of eight.
  */
 #ifndef BRINE_KEY_H
 #define BRINE_KEY_H
@@ -30,6 +30,21 @@ static __always_inline void overwrite(void *area, __u32 bytes)
 		word[i] = 0;
 		barrier();
 	}
+}
+
+/* 1 if any bit of `difference` is set, else 0. Without the barriers LLVM sees a
+ * condition in it: then it branches, and where the difference is an or of several
+ * words it compares them one by one and stops at the first. */
+static __always_inline __u64 any_bit(__u64 difference)
+{
+	__u64 negative;
+
+	barrier_var(difference);
+	negative = 0 - difference;
+	barrier_var(negative);
+	difference = (difference | negative) >> 63;
+	barrier_var(difference);
+	return difference;
 }
 
 #endif

@@ -14,6 +14,7 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "key.h"
 #include "poly1305.h"
 #include "salsa20.h"
 
@@ -155,7 +156,7 @@ __noinline int secretbox_verify(struct secretbox *work, __u32 length)
 	secretbox_mac(&loop, length, tag);
 	difference = (tag[0] ^ work->tag[0]) | (tag[1] ^ work->tag[1]) |
 		     (tag[2] ^ work->tag[2]) | (tag[3] ^ work->tag[3]);
-	return difference ? -1 : 0;
+	return -(int)any_bit(difference);
 }
 
 /* Decrypt text[0..length) in place. Only after secretbox_verify. */

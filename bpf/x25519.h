@@ -166,7 +166,7 @@ __noinline int x25519(struct x25519 *work, const struct key_words *private,
 {
 	struct x25519_loop loop;
 	struct x25519_scratch *s;
-	__u64 any, negative;
+	__u64 any;
 
 	if (!work || !private || !public)
 		return -1;
@@ -193,9 +193,7 @@ __noinline int x25519(struct x25519 *work, const struct key_words *private,
 
 	any = work->shared.word[0] | work->shared.word[1] |
 	      work->shared.word[2] | work->shared.word[3];
-	negative = 0 - any;
-	barrier_var(negative); /* or LLVM sees any != 0, and branches */
-	return (int)(1 ^ (any | negative) >> 63);
+	return (int)(1 ^ any_bit(any));
 }
 
 #endif
