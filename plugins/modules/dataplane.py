@@ -16,6 +16,13 @@ author: The brine authors (@brine)
 extends_documentation_fragment:
   - brine.mesh.host
 options:
+  state:
+    description:
+      - V(absent) takes away the device pair, the programs, the maps with all associations, and the
+        routes that keep the mesh's networks off every other interface.
+    type: str
+    choices: [absent, present]
+    default: present
   pending:
     description:
       - Whether the configuration or the object on the host is about to change.
@@ -35,17 +42,21 @@ EXAMPLES = r"""
 - name: Apply the data path
   brine.mesh.dataplane:
   register: dataplane
+
+- name: Take it away
+  brine.mesh.dataplane:
+    state: absent
 """
 
 RETURN = r"""
 xdp_mode:
   description: How C(open) is attached to the underlay interface. Null if it is yet to be attached (check mode).
-  returned: always
+  returned: O(state=present)
   type: str
   sample: native
 mtu:
   description: The MTU of brine0. Null if it is yet to be created (check mode).
-  returned: always
+  returned: O(state=present)
   type: int
   sample: 1420
 """
@@ -61,12 +72,25 @@ from ansible_collections.brine.mesh.plugins.module_utils.brine_cli import (
 HEADER = "data path"
 
 
+def remove(module: AnsibleModule, brine: BrineCli) -> None:
+    if not brine.installed:  # so there is nothing that it could have made
+        module.exit_json(changed=False)
+    answer = brine.change("dataplane", "remove")
+    module.exit_json(changed=answer["changed"], diff=diff_of(answer, HEADER))
+
+
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**argument_spec(), "pending": {"type": "bool", "default": False}},
+        argument_spec={
+            **argument_spec(),
+            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            "pending": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     brine = BrineCli(module)
+    if module.params["state"] == "absent":
+        remove(module, brine)
     if module.check_mode and (module.params["pending"] or not brine.installed):
         module.exit_json(
             changed=True,
