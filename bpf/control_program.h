@@ -38,17 +38,24 @@ static __always_inline void control_store(void *into, struct control_key key)
 	__builtin_memcpy(into, &key, KEY_SIZE);
 }
 
-/* Zero if the keys are equal. */
+/* Zero if the keys are equal. The barriers keep LLVM from stopping at the first
+ * word that tells. */
 static __always_inline __u64 control_difference(struct control_key a,
 						struct control_key b)
 {
-	return (a.word[0] ^ b.word[0]) | (a.word[1] ^ b.word[1]) |
-	       (a.word[2] ^ b.word[2]) | (a.word[3] ^ b.word[3]);
+	__u64 any = (a.word[0] ^ b.word[0]) | (a.word[1] ^ b.word[1]) |
+		    (a.word[2] ^ b.word[2]) | (a.word[3] ^ b.word[3]);
+
+	barrier_var(any);
+	return any;
 }
 
 static __always_inline int control_is_zero(struct control_key key)
 {
-	return !(key.word[0] | key.word[1] | key.word[2] | key.word[3]);
+	__u64 any = key.word[0] | key.word[1] | key.word[2] | key.word[3];
+
+	barrier_var(any);
+	return !any;
 }
 
 /* Counters, or windows, of one pair start at zero. */

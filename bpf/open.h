@@ -36,7 +36,14 @@ struct open_packet {
 	__u64 box_life;
 	__be16 source_port;
 	__u8 traffic_class; /* outer */
-	__u8 ours; /* UDP to our address and port, not a fragment */
+};
+
+/* What a frame is, by its outer headers. */
+enum open_kind {
+	OPEN_OURS, /* UDP to our address and port, whole, all lengths agree */
+	OPEN_MALFORMED, /* the same, but lengths that disagree */
+	OPEN_OTHER, /* IP: source and destination are known */
+	OPEN_NOT_IP,
 };
 
 struct open_header {
@@ -60,8 +67,9 @@ struct {
 	__type(value, struct open_area);
 } open_areas SEC(".maps");
 
-/* Outer headers. Returns 0, or -1 if this is neither IPv4 nor IPv6. */
-static __always_inline int open_parse(struct xdp_md *ctx,
+/* Outer headers. Fragments, IPv4 options and IPv6 extension headers are the
+ * stack's business: the daemon repeats every check on what comes through it. */
+static __always_inline enum open_kind open_parse(struct xdp_md *ctx,
 				      const struct config *settings,
 				      struct open_packet *packet)
 {
@@ -73,15 +81,14 @@ static __always_inline int open_parse(struct xdp_md *ctx,
 	__u32 offset = ETH_HLEN, total;
 	__be16 ethertype;
 
-	packet->ours = 0;
 	packet->received = bpf_xdp_get_buff_len(ctx);
 	if ((void *)(eth + 1) > end)
-		return -1;
+		return OPEN_NOT_IP;
 	ethertype = eth->h_proto;
 	if (ethertype == bpf_htons(ETH_P_8021Q)) {
 		vlan = (void *)(eth + 1);
 		if ((void *)(vlan + 1) > end)
-			return -1;
+			return OPEN_NOT_IP;
 		ethertype = vlan->ethertype;
 		offset += sizeof(*vlan);
 	}
@@ -89,48 +96,47 @@ static __always_inline int open_parse(struct xdp_md *ctx,
 		struct iphdr *ip = data + offset;
 
 		if ((void *)(ip + 1) > end)
-			return -1;
+			return OPEN_NOT_IP;
 		address_map4(&packet->source, ip->saddr);
 		address_map4(&packet->destination, ip->daddr);
 		packet->traffic_class = ip->tos;
 		if (ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_UDP ||
 		    ip->frag_off & bpf_htons(IPV4_FRAGMENT_MASK) ||
 		    !address_equal(&packet->destination, &settings->source4))
-			return 0;
+			return OPEN_OTHER;
 		total = bpf_ntohs(ip->tot_len);
 		if (total < IPV4_HEADER)
-			return 0;
+			return OPEN_OTHER;
 		packet->udp = offset + IPV4_HEADER;
 		packet->frame = offset + total;
 	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = data + offset;
 
 		if ((void *)(ip + 1) > end)
-			return -1;
+			return OPEN_NOT_IP;
 		__builtin_memcpy(&packet->source, &ip->saddr, 16);
 		__builtin_memcpy(&packet->destination, &ip->daddr, 16);
 		packet->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 		if (ip->version != 6 || ip->nexthdr != IPPROTO_UDP ||
 		    !address_equal(&packet->destination, &settings->source6))
-			return 0;
+			return OPEN_OTHER;
 		packet->udp = offset + IPV6_HEADER;
 		packet->frame = packet->udp + bpf_ntohs(ip->payload_len);
 	} else {
-		return -1;
+		return OPEN_NOT_IP;
 	}
 	offset = packet->udp;
 	if (offset > ETH_HLEN + sizeof(*vlan) + IPV6_HEADER)
-		return 0;
+		return OPEN_OTHER;
 	udp = data + offset;
 	if ((void *)(udp + 1) > end || udp->dest != settings->port)
-		return 0;
+		return OPEN_OTHER;
 	/* The UDP length must be what IP carries, and all of it here. */
 	if (packet->udp + bpf_ntohs(udp->len) != packet->frame ||
 	    packet->frame > packet->received)
-		return 0;
+		return OPEN_MALFORMED;
 	packet->source_port = udp->source;
-	packet->ours = 1;
-	return 0;
+	return OPEN_OURS;
 }
 
 /* A packet in the clear that claims an address of the mesh is a lie: such
@@ -194,12 +200,17 @@ static __always_inline int open_unknown(const struct open_packet *packet)
 	return XDP_DROP;
 }
 
-/* Exchange messages of their exact length go to the daemon's socket. Their
- * first word is the type and zeros. */
-static __always_inline int open_exchange(const struct message_data *data, __u32 size)
+/* Exchange messages of their exact length go to the daemon's socket, unless it
+ * would answer into the mesh. Their first word is the type and zeros. */
+static __always_inline int open_exchange(const struct open_packet *packet,
+					 const struct message_data *data, __u32 size)
 {
 	__u32 type = *(const __u32 *)data;
 
+	if (open_plaintext(packet)) {
+		stat_count(STAT_OPEN_PLAINTEXT, size);
+		return XDP_DROP;
+	}
 	if ((type == MESSAGE_INITIATION && size == sizeof(struct message_initiation)) ||
 	    (type == MESSAGE_RESPONSE && size == sizeof(struct message_response)) ||
 	    (type == MESSAGE_COOKIE && size == sizeof(struct message_cookie))) {
@@ -348,6 +359,7 @@ int open(struct xdp_md *ctx)
 	struct secretbox *work;
 	struct box *box;
 	__u32 zero = 0, size, header_size, at, *number;
+	enum open_kind kind;
 	int reason;
 	__u8 type;
 
@@ -358,19 +370,18 @@ int open(struct xdp_md *ctx)
 	work = &area->work;
 	packet = &area->packet;
 	packet->length = 0;
-	if (open_parse(ctx, settings, packet)) {
-		stat_count(STAT_OPEN_PASS_OTHER, 0);
-		return XDP_PASS;
-	}
-	if (!packet->ours) {
+	kind = open_parse(ctx, settings, packet);
+	if (kind >= OPEN_OTHER) {
 		reason = STAT_OPEN_PLAINTEXT;
-		if (open_plaintext(packet))
+		if (kind == OPEN_OTHER && open_plaintext(packet))
 			goto drop;
 		stat_count(STAT_OPEN_PASS_OTHER, 0);
 		return XDP_PASS;
 	}
-	packet->now = bpf_ktime_get_boot_ns();
 	reason = STAT_OPEN_MALFORMED;
+	if (kind != OPEN_OURS)
+		goto drop;
+	packet->now = bpf_ktime_get_boot_ns();
 	at = packet->udp + UDP_HEADER;
 	size = packet->frame - at;
 	if (size < sizeof(struct message_data) || size > 0xffff ||
@@ -388,7 +399,7 @@ int open(struct xdp_md *ctx)
 	} else if (type == MESSAGE_DATA) {
 		__builtin_memcpy(work->tag, area->header.data.tag, TAG_SIZE);
 	} else {
-		return open_exchange(&area->header.data, size);
+		return open_exchange(packet, &area->header.data, size);
 	}
 	packet->length = size - header_size;
 	if (area->header.data.lane >= LANES ||
