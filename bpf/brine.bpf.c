@@ -9,5 +9,6 @@
 #include "control_program.h"
 #include "selftest.h"
 #include "selftest_derive.h"
+#include "selftest_bench.h"
 
 char LICENSE[] SEC("license") = "GPL";
