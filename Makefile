@@ -57,6 +57,9 @@ test-lab: bootstrap-lab ## Tests on labs of their own: Molecule scenarios, then 
 test-vm: bootstrap-lab ## Tests in virtual machines with Debian's kernels
 	python -m pytest tests/vm
 
+bench: bootstrap ## Measure brine beside other tunnels (about half an hour; ROUNDS=3)
+	python -m bench --rounds $(or $(ROUNDS),3)
+
 lint: bootstrap ## Every static check
 	scripts/lint
 
@@ -64,4 +67,4 @@ build: bootstrap ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
 
 .PHONY: help bootstrap bootstrap-lab lab lab-shell lab-down lab-clean \
-        test test-fast test-lab test-vm lint build
+        test test-fast test-lab test-vm bench lint build

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One round of figures for a tunnel that stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from bench.rig import Rig
+from bench.tunnels.base import wait_for
+
+TCP_SECONDS = 3
+FLOOD_SECONDS = 2
+SMALL_PACKET = 64 - 20 - 8  # an IPv4 packet of 64 bytes
+PINGS = 2000
+IPERF_PORT, FLOOD_PORT, ECHO_PORT = 5201, 5301, 5302
+
+
+@dataclasses.dataclass
+class Figures:
+    """Gbit/s of TCP payload; packets/s delivered; round trip in µs; CPU s per GB of payload;
+    resident bytes of both hosts' processes, and of the kernel's maps."""
+
+    tcp1: float
+    tcp2: float
+    packets: float
+    rtt: float
+    cpu: float
+    memory: int
+    map_memory: int
+
+
+def cpu_seconds() -> float:
+    """Busy CPU seconds of the whole machine since boot (proc(5): not idle, not iowait)."""
+    words = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:8]
+    busy = [int(word) for number, word in enumerate(words) if number not in (3, 4)]
+    return sum(busy) / os.sysconf("SC_CLK_TCK")
+
+
+def reachable(rig: Rig) -> None:
+    """Wait until the far inner address answers."""
+
+    def answers() -> bool:
+        command = rig.a.command("ping", "-c1", "-W1", "-q", rig.b.inner)
+        return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+    wait_for(answers, "the far side does not answer", 30)
+
+
+def tcp(rig: Rig, flows: int) -> tuple[float, float]:
+    """Gbit/s, and CPU seconds per GB, of `flows` TCP flows."""
+    server = rig.start(rig.b, "iperf3", "--server", "--one-off", "--port", str(IPERF_PORT))
+    time.sleep(0.3)
+    before = cpu_seconds()
+    output = rig.a.run(
+        *("iperf3", "--json", "--client", rig.b.inner, "--port", str(IPERF_PORT)),
+        *("--time", str(TCP_SECONDS), "--parallel", str(flows)),
+        timeout=TCP_SECONDS + 30,
+    )
+    spent = cpu_seconds() - before
+    server.wait(timeout=10)
+    received = json.loads(output)["end"]["sum_received"]
+    return received["bits_per_second"] / 1e9, spent / (received["bytes"] / 1e9)
+
+
+def packets(rig: Rig, traffic: str) -> float:
+    """Small packets delivered per second."""
+    receiver = subprocess.Popen(
+        rig.b.command(traffic, "receive", str(FLOOD_PORT), str(FLOOD_SECONDS + 1.5)),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.3)
+    rig.a.run(
+        *(traffic, "send", rig.b.inner, str(FLOOD_PORT)), str(SMALL_PACKET), str(FLOOD_SECONDS)
+    )
+    output, _ = receiver.communicate(timeout=20)
+    _, count, seconds = output.split()
+    return int(count) / float(seconds) if float(seconds) else 0.0
+
+
+def rtt(rig: Rig, traffic: str) -> float:
+    """Median round-trip time in µs of a UDP packet."""
+    rig.start(rig.b, traffic, "echo", str(ECHO_PORT), "4")
+    time.sleep(0.3)
+    output = rig.a.run(traffic, "ping", rig.b.inner, str(ECHO_PORT), str(PINGS), timeout=60)
+    times = [int(word) for word in output.split()]
+    if len(times) < PINGS // 2:
+        raise RuntimeError(f"{PINGS - len(times)} of {PINGS} packets were lost on an idle path")
+    return statistics.median(times) / 1000
+
+
+def measure(rig: Rig, traffic: str, map_memory: int) -> Figures:
+    """All figures, one after the other."""
+    reachable(rig)
+    tcp1, cpu = tcp(rig, 1)
+    tcp2, _ = tcp(rig, 2)
+    delay = rtt(rig, traffic)
+    rate = packets(rig, traffic)
+    return Figures(tcp1, tcp2, rate, delay, cpu, rig.memory(), map_memory)
