@@ -17,9 +17,11 @@ from types import FrameType
 import brine
 from brine import config as configuration
 from brine.config import Paths
+from brine.daemon import privileges
 from brine.daemon.journal import INFO, LEVELS, Log
 from brine.daemon.notify import Notifier
-from brine.daemon.service import Service, credential, roster_names
+from brine.daemon.service import Service
+from brine.daemon.settings import credential, roster_names
 from brine.errors import BrineError
 from brine.maps import Maps
 
@@ -33,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold keys
     try:
         with _alone(paths), _signals() as signals:
-            while _serve(paths, log, notifier, signals):
-                pass
+            _serve(paths, log, notifier, signals)
     except BrineError as error:
         log.error("cannot run", cause=error.cause, next_step=error.next_step)
         notifier.failed(f"{error.cause}. {error.next_step}")
@@ -62,34 +63,52 @@ def _name_of(level: int) -> str:
     return next(name for name, value in LEVELS.items() if value == level)
 
 
-def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> bool:
-    """Open everything and run. Whether to do it again, with new maps."""
+def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> None:
+    """Open everything and run until a signal, or until the maps are no longer the host's."""
     config = configuration.load(paths)
     own = credential(paths)
     names = roster_names(paths)
     with Maps.of(config) as maps:
-        service = Service(config, maps, own, names, log, notifier)
-        with contextlib.closing(service):
-            service.start()
-            signals.attach(service)
-            notifier.ready(f"{len(names)} hosts in the roster")
-            service.run()
-            signals.detach(service)
-    return service.again
+        # Reading the maps' BTF took CAP_SYS_ADMIN, and nothing from here on does.
+        privileges.keep(_NEEDED)
+        again = True
+        while again and not maps.stale():
+            service = Service(config, maps, own, names, log, notifier)
+            with contextlib.closing(service):
+                service.start()
+                signals.attach(service)
+                notifier.ready(f"{len(names)} hosts in the roster")
+                service.run()
+                signals.detach(service)
+            again = service.again
+            config, own, names = service.settings
+    if again:
+        log.info("ends, for the service manager to start it with the new maps")
+
+
+_NEEDED = (privileges.NET_ADMIN, privileges.NET_RAW, privileges.BPF)
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """SIGTERM and SIGINT end the loop; their number arrives through a descriptor, so that
-    nothing is interrupted half-way."""
+    """SIGTERM and SIGINT end the loop, SIGHUP has all files read again. They arrive through a
+    descriptor, so that nothing is interrupted half-way."""
 
     def __init__(self, arrived: socket.socket) -> None:
         self._arrived = arrived
 
     def attach(self, service: Service) -> None:
-        service.loop.watch(self._arrived, service.stop)
+        service.loop.watch(self._arrived, lambda: self._handle(service))
 
     def detach(self, service: Service) -> None:
         service.loop.forget(self._arrived)
+
+    def _handle(self, service: Service) -> None:
+        for number in self._arrived.recv(64):
+            if number in _ENDING:
+                service.stop()
+            elif number == signal.SIGHUP:
+                service.reload()
 
 
 @contextlib.contextmanager
@@ -97,10 +116,11 @@ def _signals() -> Iterator[Signals]:
     def ignore(_number: int, _frame: FrameType | None) -> None:
         """The descriptor has it."""
 
+    handled = (*_ENDING, signal.SIGHUP)
     arrived, sender = socket.socketpair()
     with arrived, sender:
         sender.setblocking(False)
-        former = {number: signal.signal(number, ignore) for number in _ENDING}
+        former = {number: signal.signal(number, ignore) for number in handled}
         wakeup = signal.set_wakeup_fd(sender.fileno())
         try:
             yield Signals(arrived)
@@ -108,9 +128,6 @@ def _signals() -> Iterator[Signals]:
             signal.set_wakeup_fd(wakeup)
             for number, handler in former.items():
                 signal.signal(number, handler)
-
-
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager

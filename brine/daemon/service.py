@@ -11,9 +11,9 @@ from typing import Any
 
 import brine
 from brine import config as configuration
-from brine import identity, keys, roster
-from brine.config import DEVICE, Config, Paths
-from brine.daemon import state
+from brine import keys
+from brine.config import DEVICE, Config
+from brine.daemon import settings, state
 from brine.daemon.associations import Associations
 from brine.daemon.control_socket import ControlSocket
 from brine.daemon.exchanges import Exchanges, Ways
@@ -25,15 +25,15 @@ from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.loop import Loop
 from brine.daemon.notify import Notifier
 from brine.daemon.peers import Peer, PeerTable
-from brine.daemon.sockets import Binding, Underlay
+from brine.daemon.sockets import Underlay
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps
 from brine.errors import BrineError
 from brine.exchange import Credential
 from brine.libbpf import RingBuffer
 from brine.maps import Maps
-from brine.records import ControlError, StaleMaps, boot_ns, unpack_address
-from brine.roster import Address, Endpoint
+from brine.records import ControlError, StaleMaps, boot_ns
+from brine.roster import Endpoint
 
 _SAVE_INTERVAL = SECOND  # between two writes of the floors
 _STALE_INTERVAL = 5 * SECOND  # between two looks at whether the maps are still the host's
@@ -55,7 +55,7 @@ class Service:
         notifier: Notifier,
     ) -> None:
         self.maps = maps
-        self.again = False  #: after :meth:`run`: whether to open everything anew
+        self.again = False  #: after :meth:`run`: whether to begin anew from what the maps hold
         self._config = config
         self._credential = own
         self._names = dict(names)
@@ -130,7 +130,7 @@ class Service:
             raise BrineError(
                 f"{DEVICE} cannot be written to: {error.strerror}", "run `brine dataplane apply`"
             ) from None
-        self._underlay.bind(self._binding())
+        self._bind()
         self._read_peers()
         if not self._same_credentials:
             # Another identity or mesh secret: what they made ends with them.
@@ -165,6 +165,18 @@ class Service:
 
     def stop(self) -> None:
         self.loop.stop()
+
+    @property
+    def settings(self) -> tuple[Config, Credential, dict[bytes, str]]:
+        """What it runs with by now."""
+        return self._config, self._credential, self._names
+
+    def reload(self) -> None:
+        """As the control socket's `reload`; what is wrong is logged."""
+        try:
+            self._reload({})
+        except BrineError as error:
+            self._log.error("not reloaded", cause=error.cause, next_step=error.next_step)
 
     def close(self) -> None:
         """Leave the data path running as it is."""
@@ -279,14 +291,12 @@ class Service:
 
     # What the configuration says
 
-    def _binding(self) -> Binding:
-        settings = self.maps.config()
-        return Binding(
-            source4=_source(settings.source4),
-            source6=_source(settings.source6),
-            port=int.from_bytes(settings.port.to_bytes(2, "little"), "big"),
-            interface=self._config.interface,
-        )
+    def _bind(self) -> None:
+        """Have the sockets where the data path sends from and listens."""
+        binding = settings.binding(self._config, self.maps)
+        self._underlay.bind(binding)
+        if binding.source4 is None and binding.source6 is None:  # until the peers are applied
+            self._log.warning("no underlay address", interface=binding.interface)
 
     def _read_peers(self) -> None:
         """Follow the maps: who is new, who is gone, who is elsewhere."""
@@ -356,15 +366,15 @@ class Service:
         """Read everything again. What fails leaves all as it was."""
         paths = self._config.paths
         config = configuration.load(paths)
-        fresh = credential(paths)
-        names = roster_names(paths)
+        fresh = settings.credential(paths)
+        names = settings.roster_names(paths)
         if config.bpffs != self._config.bpffs or self.maps.stale():
             self._open_anew()
             return {"peers": len(self._table)}
         self._config = config
         self._names = names
         self._guarded(self._take_over, fresh)
-        self._underlay.bind(self._binding())
+        self._bind()
         self._log.info("reloaded", peers=len(self._table))
         return {"peers": len(self._table)}
 
@@ -377,25 +387,3 @@ class Service:
             self._exchanges.use(fresh)
             self._save(self._own_timestamps.last)
         self._read_peers()
-
-
-def credential(paths: Paths) -> Credential:
-    """What exchanges are made with.
-
-    :raises BrineError: if there is no identity, or a file is malformed.
-    """
-    return Credential(identity.load(paths).private, identity.load_mesh_secret(paths))
-
-
-def roster_names(paths: Paths) -> dict[bytes, str]:
-    """Names by identity, for logs and answers.
-
-    :raises BrineError: if the roster is missing or malformed.
-    """
-    entries = roster.load(paths.roster).entries
-    return {entry.public_key: entry.name for entry in entries if entry.public_key is not None}
-
-
-def _source(address: Any) -> Address | None:
-    raw = bytes(address.bytes)
-    return unpack_address(raw) if any(raw) else None

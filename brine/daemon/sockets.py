@@ -53,7 +53,7 @@ class Underlay:
         self.binding: Binding | None = None
 
     def bind(self, binding: Binding) -> None:
-        """Bind as said, leaving what was bound before.
+        """Bind as said, leaving what was bound before. No address, no socket.
 
         :raises BrineError: if an address or the port is taken, or the device is missing.
         """
@@ -62,11 +62,6 @@ class Underlay:
         self.close()
         sources: Iterable[Address | None] = (binding.source4, binding.source6)
         addresses = [address for address in sources if address is not None]
-        if not addresses:
-            raise BrineError(
-                f"{binding.interface} has no address to exchange keys from",
-                "give it one and run `brine dataplane apply`",
-            )
         try:
             self._scope = socket.if_nametoindex(binding.interface)
             for address in addresses:
