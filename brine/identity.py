@@ -102,32 +102,37 @@ def _text(identity: Identity) -> str:
 def _read_secret(path: Path) -> bytes | None:
     """A key that nobody but root may read, or None if there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise BrineError(f"{path} cannot be read: {error.strerror}", "run as root") from None
-    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BrineError(f"{path} is not a regular file", "move away what is there")
-        if status.st_uid != os.geteuid():
-            raise BrineError(
-                f"{path} belongs to user {status.st_uid}, who may have read it",
-                f"if nobody else can have, `chown root {path}`; else remove it and rotate",
-            )
-        if mode := stat.S_IMODE(status.st_mode) & 0o177:
-            raise BrineError(
-                f"others than root may have read {path}: its mode has {mode:04o} too much",
-                f"if nobody else can have, `chmod 0600 {path}`; else remove it and rotate",
-            )
-        text = file.read(256)
+    try:
+        _refuse_readable(path, os.fstat(descriptor))
+        text = os.read(descriptor, 256).decode("ascii", errors="replace")
+    finally:
+        os.close(descriptor)
     try:
         return keys.parse_key(text)
     except ValueError as error:
         raise BrineError(
             f"{path} {error}", "put it back from a backup, or remove it to have a new one made"
         ) from None
+
+
+def _refuse_readable(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BrineError(f"{path} is not a regular file", "move away what is there")
+    if status.st_uid != os.geteuid():
+        raise BrineError(
+            f"{path} belongs to user {status.st_uid}, who may have read it",
+            f"if nobody else can have, `chown root {path}`; else remove it and rotate",
+        )
+    if mode := stat.S_IMODE(status.st_mode) & 0o177:
+        raise BrineError(
+            f"others than root may have read {path}: its mode has {mode:04o} too much",
+            f"if nobody else can have, `chmod 0600 {path}`; else remove it and rotate",
+        )
 
 
 def _make(path: Path) -> None:
