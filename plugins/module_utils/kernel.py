@@ -33,6 +33,8 @@ IFLA_XDP = 43
 IFLA_XDP_PROG_ID = 4
 NLA_TYPE_MASK = 0x3FFF
 
+LINKS = ("anon_inode:bpf-link", "anon_inode:bpf_link")
+
 # r0 = 2 (XDP_PASS, TC_ACT_SHOT: neither is ever attached); exit
 PROGRAM = struct.pack("<BBhi", 0xB7, 0, 0, 2) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 
@@ -75,7 +77,8 @@ def pinned_program(path: str) -> int | None:
     name = ctypes.create_string_buffer(os.fsencode(path))
     descriptor = bpf(OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, 0))
     try:
-        if os.readlink(f"/proc/self/fd/{descriptor}") != "anon_inode:bpf_link":
+        # kernel/bpf/syscall.c: a link that is opened anew has the first name, a new one the second
+        if os.readlink(f"/proc/self/fd/{descriptor}") not in LINKS:
             return None
         info = ctypes.create_string_buffer(12)  # type, id, prog_id
         bpf(
