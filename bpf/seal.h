@@ -220,19 +220,26 @@ static __always_inline void seal_message(struct message_data *data,
 	__builtin_memcpy(data->tag, tag, TAG_SIZE);
 }
 
-/* Make the packet as long as it will be, between Ethernet and what follows, and
- * write the ciphertext to its end. One step grows over the inner packet's
- * headers and takes away what Ethernet padded, since cutting the tail off is
- * refused where the stack set a transport header behind the cut. A change of
- * family must reach skb->protocol, by which bpf_redirect_neigh chooses its
- * look-up: hence the flag. */
+/* Make the packet one of the outer family and as long as it will be, between
+ * Ethernet and what follows, and write the ciphertext to its end.
+ *
+ * The family must reach skb->protocol, by which bpf_redirect_neigh chooses its
+ * look-up. bpf_skb_adjust_room could set it, but refuses packets that the stack
+ * has marked as a tunnel's (VXLAN over brine0); bpf_skb_change_proto takes all.
+ * One step of room both makes place for the outer headers and takes away what
+ * Ethernet padded: cutting off the tail is refused where the stack set a
+ * transport header behind the cut. What the two do to the content is no matter,
+ * all of it is written. */
 static __always_inline int seal_reshape(struct __sk_buff *skb,
-					struct secretbox *work, __u32 overhead,
-					__u32 length, __u64 family_flag)
+					struct secretbox *work, __be16 family,
+					__u32 overhead, __u32 length)
 {
-	__s32 room = ETH_HLEN + overhead + length - skb->len;
+	__s32 room;
 
-	if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, family_flag))
+	if (skb->protocol != family && bpf_skb_change_proto(skb, family, 0))
+		return -1;
+	room = ETH_HLEN + overhead + length - skb->len;
+	if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	if (!length)
 		return 0;
@@ -258,8 +265,6 @@ static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *a
 {
 	const struct seal_packet *packet = &area->packet;
 	struct outer4 *outer = &area->outer4;
-	__u64 flag = skb->protocol == bpf_htons(ETH_P_IP) ?
-			     0 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
 
 	__builtin_memset(outer, 0, sizeof(*outer));
 	outer->ip.version = 4;
@@ -276,7 +281,8 @@ static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *a
 	seal_message(&outer->data, packet, area->work.tag);
 	if (!outer->ip.saddr)
 		return STAT_SEAL_NO_ENDPOINT;
-	if (seal_reshape(skb, &area->work, sizeof(*outer), packet->length, flag) ||
+	if (seal_reshape(skb, &area->work, bpf_htons(ETH_P_IP), sizeof(*outer),
+			 packet->length) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, outer, sizeof(*outer), 0))
 		return STAT_SEAL_ERROR;
 	return STAT_SEAL_OK;
@@ -289,8 +295,6 @@ static __always_inline int seal_send6(struct __sk_buff *skb, struct seal_area *a
 	static const struct address unspecified;
 	const struct seal_packet *packet = &area->packet;
 	struct outer6 *outer = &area->outer6;
-	__u64 flag = skb->protocol == bpf_htons(ETH_P_IPV6) ?
-			     0 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 
 	__builtin_memset(outer, 0, sizeof(*outer));
 	outer->ip.version = 6;
@@ -308,7 +312,8 @@ static __always_inline int seal_send6(struct __sk_buff *skb, struct seal_area *a
 	seal_message(&outer->data, packet, area->work.tag);
 	if (address_equal(&config->source6, &unspecified))
 		return STAT_SEAL_NO_ENDPOINT;
-	if (seal_reshape(skb, &area->work, sizeof(*outer), packet->length, flag) ||
+	if (seal_reshape(skb, &area->work, bpf_htons(ETH_P_IPV6), sizeof(*outer),
+			 packet->length) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, outer, sizeof(*outer), 0))
 		return STAT_SEAL_ERROR;
 	return STAT_SEAL_OK;
