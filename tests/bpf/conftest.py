@@ -32,3 +32,12 @@ def host(loaded: Loaded) -> Iterator[Host]:
     made = Host(loaded)
     yield made
     made.close()
+
+
+@pytest.fixture
+def ready(host: Host) -> Host:
+    """`host` with two peers, nothing installed."""
+    host.configure()
+    host.peer(2, ("198.51.100.9", 4747))
+    host.peer(3, ("198.51.100.10", 4747))
+    return host
