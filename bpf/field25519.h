@@ -232,6 +232,7 @@ static __always_inline void field25519_store(struct key_words *to,
 					     const struct field25519 *from)
 {
 	__s64 t[FIELD25519_LIMBS], carry;
+	__u64 w[FIELD25519_LIMBS];
 	int i;
 
 #pragma clang loop unroll(full)
@@ -247,10 +248,13 @@ static __always_inline void field25519_store(struct key_words *to,
 	t[0] += 19 * (carry >> FIELD25519_TOP_BITS);
 	field25519_carry(t);
 
-	to->word[0] = t[0] | t[1] << 29 | t[2] << 58;
-	to->word[1] = t[2] >> 6 | t[3] << 23 | t[4] << 52;
-	to->word[2] = t[4] >> 12 | t[5] << 17 | t[6] << 46;
-	to->word[3] = t[6] >> 18 | t[7] << 11 | t[8] << 40;
+#pragma clang loop unroll(full)
+	for (i = 0; i < FIELD25519_LIMBS; i++)
+		w[i] = t[i];
+	to->word[0] = w[0] | w[1] << 29 | w[2] << 58;
+	to->word[1] = w[2] >> 6 | w[3] << 23 | w[4] << 52;
+	to->word[2] = w[4] >> 12 | w[5] << 17 | w[6] << 46;
+	to->word[3] = w[6] >> 18 | w[7] << 11 | w[8] << 40;
 }
 
 /* The two as functions, for what calls them rarely: the verifier checks them
