@@ -8,6 +8,7 @@
 #include "open.h"
 #include "control_program.h"
 #include "selftest.h"
+#include "selftest_replay.h"
 #include "selftest_derive.h"
 #include "selftest_bench.h"
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 from tests.bpf.host import Host, Keys

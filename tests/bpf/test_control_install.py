@@ -26,7 +26,6 @@ from tests.bpf.installer import (
 )
 from tests.bpf.loaded import ASSOCIATIONS, PEERS
 
-
 # INSTALL
 
 
