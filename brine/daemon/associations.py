@@ -20,7 +20,7 @@ from typing import Protocol
 
 from brine.daemon.indices import Indices
 from brine.daemon.journal import Log
-from brine.daemon.peers import Living, Peer, PeerTable
+from brine.daemon.peers import Attempt, Living, Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
 from brine.exchange import Established
 from brine.records import Association, ControlError, PeerState
@@ -68,7 +68,7 @@ def better(one: Living, other: Living, smaller_initiates: bool) -> Living:
 
     :param smaller_initiates: whether our identity is the smaller one.
     """
-    if one.rival and other.rival and one.initiated != other.initiated:
+    if one.rival is not None and one.rival is other.rival and one.initiated != other.initiated:
         if one.confirmed != other.confirmed:
             return one if one.confirmed else other
         if one.confirmed:
@@ -160,11 +160,13 @@ class Associations:
         peer: Peer,
         established: Established,
         *,
-        rival: bool,
+        rival: Attempt | None,
         timestamp: bytes | None = None,
         source: Endpoint | None = None,
     ) -> Living:
         """Install, and publish if we initiated; a peer's older unconfirmed one is erased.
+
+        :param rival: our attempt that crossed the peer's, if they did.
 
         :raises NoSlot: if the maps are full.
         :raises ControlError: if the control program refuses.

@@ -23,6 +23,7 @@ from brine.errors import BrineError
 Verb = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 CLIENTS = 16
 REQUEST_MAX = 1 << 16
+_BACKLOG = 128  # a client that does not wait is refused beyond it
 
 
 class _Client:
@@ -54,7 +55,7 @@ class ControlSocket:
                 self._listener.bind(str(self._path))
             finally:
                 os.umask(mask)
-            self._listener.listen(CLIENTS)
+            self._listener.listen(_BACKLOG)
         except OSError as error:
             raise BrineError(
                 f"{self._path} cannot be made: {error.strerror}", "run brined as root"
@@ -86,6 +87,7 @@ class ControlSocket:
         elif b"\n" in client.request:
             client.answer = self._answer(bytes(client.request).partition(b"\n")[0])
             self._loop.watch_write(client.connection, lambda: self._write(client))
+            self._write(client)  # now: the verb may have been the last thing the loop does
 
     def _answer(self, line: bytes) -> bytes:
         try:

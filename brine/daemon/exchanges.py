@@ -277,11 +277,14 @@ class Exchanges:
         try:
             message, established = self._responder.respond(opened, index)
             self.floors.hold(opened.identity, opened.timestamp)
-            rival = peer.attempt is not None
             if peer.attempt is not None:
-                peer.attempt.rival = True
+                peer.attempt.crossed = True
             living = self.associations.install(
-                peer, established, rival=rival, timestamp=opened.timestamp, source=source
+                peer,
+                established,
+                rival=peer.attempt,
+                timestamp=opened.timestamp,
+                source=source,
             )
         except BaseException:
             self._indices.release(index)
@@ -307,7 +310,9 @@ class Exchanges:
 
     def _established(self, peer: Peer, established: Established, attempt: Attempt) -> None:
         try:
-            living = self.associations.install(peer, established, rival=attempt.rival)
+            living = self.associations.install(
+                peer, established, rival=attempt if attempt.crossed else None
+            )
         except BaseException:
             self._indices.release(established.local_index)
             raise

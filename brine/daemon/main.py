@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import resource
 import signal
 import socket
 import sys
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = Log(LEVELS[options.log_level])
     notifier = Notifier(os.environ)
     paths = Paths(etc=options.etc, state=options.state, run=options.run)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold keys
+    privileges.no_core_dumps()
     try:
         with _alone(paths), _signals() as signals:
             _serve(paths, log, notifier, signals)

@@ -13,6 +13,18 @@ from brine.roster import Address, Endpoint
 
 
 @dataclass(slots=True, eq=False)
+class Attempt:
+    """An exchange that we began and that has no end yet."""
+
+    reason: str
+    started: int
+    initiator: Initiator | None = None  #: of the newest INITIATION
+    timer: Timer | None = None  #: the next INITIATION, or giving up
+    hastened: bool = False  #: a COOKIE has brought the next INITIATION forward
+    crossed: bool = False  #: the peer initiated meanwhile
+
+
+@dataclass(slots=True, eq=False)
 class Living:
     """An association in the maps, not yet erased. Times: boot clock, ns."""
 
@@ -26,8 +38,9 @@ class Living:
     #: of the INITIATION that we answered, and where that came from
     timestamp: bytes | None = None
     source: Endpoint | None = None
-    #: both sides initiated at once, and this is one of the two
-    rival: bool = False
+    #: what we began while the peer began this one, or the other way round: two associations
+    #: of one attempt come of both sides initiating at once
+    rival: Attempt | None = None
     proofs: int = 0  #: keepalives asked for so far to have it confirmed
     end: Timer | None = None
     renew: Timer | None = None
@@ -37,18 +50,6 @@ class Living:
     def sends(self) -> bool:
         """Whether it may be the one that packets are sealed under."""
         return self.confirmed or self.initiated
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """An exchange that we began and that has no end yet."""
-
-    reason: str
-    started: int
-    initiator: Initiator | None = None  #: of the newest INITIATION
-    timer: Timer | None = None  #: the next INITIATION, or giving up
-    hastened: bool = False  #: a COOKIE has brought the next INITIATION forward
-    rival: bool = False  #: the peer initiated meanwhile
 
 
 @dataclass(slots=True, eq=False)

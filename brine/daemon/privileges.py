@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving up capabilities that only the start needs: capset(2)."""
+"""Giving up what only the start needs, and what would lay keys open: capset(2), prctl(2)."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import struct
 from collections.abc import Iterable
 
 NET_ADMIN, NET_RAW, BPF = 12, 13, 39  # linux/capability.h
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 _VERSION_3 = 0x20080522
 _HEADER = struct.Struct("<Ii")
 _DATA = struct.Struct("<6I")  # effective, permitted, inheritable; twice 32 bits of each
@@ -30,6 +32,12 @@ def keep(capabilities: Iterable[int]) -> None:
     kept = (found[0] & low, found[1] & low, 0, found[3] & high, found[4] & high, 0)
     if libc.capset(header, ctypes.create_string_buffer(_DATA.pack(*kept))):
         _fail()
+
+
+def no_core_dumps() -> None:
+    """No core dump of this process, nor one piped to a program, which ignores the limit."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _fail() -> None:

@@ -116,6 +116,7 @@ class Service:
         )
         self._same_credentials = remembered.credentials in ("", self._fingerprint())
         self._ring: RingBuffer | None = None
+        self._records: list[bytes] = []  # C code calls for each, and would lose an exception
 
     # Life
 
@@ -144,7 +145,7 @@ class Service:
                 f"{self._state_file.path} cannot be written: {error.strerror}",
                 "make room, or the directory writable",
             ) from None
-        self._ring = self.maps.events(self._record)
+        self._ring = self.maps.events(self._records.append)
         self.loop.watch(self._ring, self._events)
         self._control.open()
         self._tick()
@@ -160,8 +161,13 @@ class Service:
         )
 
     def run(self) -> None:
-        """Until :meth:`stop`, or until the maps are others'."""
-        self.loop.run()
+        """Until :meth:`stop`, or until somebody else has changed what the maps hold."""
+        try:
+            self.loop.run()
+        except StaleMaps:
+            self._begin_anew("the data path has new maps")
+        except ControlError as error:
+            self._begin_anew(error.result)
 
     def stop(self) -> None:
         self.loop.stop()
@@ -192,20 +198,10 @@ class Service:
             self._ring.close()
         self.loop.close()
 
-    def _open_anew(self) -> None:
+    def _begin_anew(self, reason: str) -> None:
+        self._log.info("begins anew", reason=reason)
         self.again = True
         self.loop.stop()
-
-    def _guarded(self, work: Any, *arguments: Any) -> None:
-        """Do `work`. Whoever else changed the maps: begin anew from what is there."""
-        try:
-            work(*arguments)
-        except StaleMaps:
-            self._log.info("the data path has new maps")
-            self._open_anew()
-        except ControlError as error:
-            self._log.warning("the maps changed underneath", result=error.result)
-            self._open_anew()
 
     # What arrives
 
@@ -213,7 +209,7 @@ class Service:
         if data and data[0] in self._data_types:
             self._stray(data, source)
         else:
-            self._guarded(self._exchanges.received, data, source)
+            self._exchanges.received(data, source)
 
     def _stray(self, data: bytes, source: Endpoint) -> None:
         """Data that `open` did not know the index of, or that came in fragments."""
@@ -227,23 +223,23 @@ class Service:
             self._exchanges.unknown_index(peer)
 
     def _events(self) -> None:
-        if self._ring is not None:
-            self._ring.consume()
+        assert self._ring is not None
+        self._ring.consume()
+        records = self._records.copy()
+        self._records.clear()
+        for record in records:
+            self._record(record)
 
     def _record(self, record: bytes) -> None:
-        # An exception would be lost in the C code that calls this.
-        try:
-            event: Any = self._event.from_buffer_copy(record)
-            peer = self._table.by_number.get(event.peer)
-            if peer is None:
-                return
-            if event.kind == self._kinds["EVENT_PUNT_SEND"]:
-                at = ctypes.sizeof(self._event)
-                self._guarded(self._exchanges.punted, peer, record[at : at + event.length])
-            elif event.kind == self._kinds["EVENT_CONFIRMED"]:
-                self._guarded(self._confirmed, peer, event.association)
-        except Exception as error:
-            self._log.error("event not handled", cause=f"{type(error).__name__}: {error}")
+        event: Any = self._event.from_buffer_copy(record)
+        peer = self._table.by_number.get(event.peer)
+        if peer is None:
+            return
+        if event.kind == self._kinds["EVENT_PUNT_SEND"]:
+            at = ctypes.sizeof(self._event)
+            self._exchanges.punted(peer, record[at : at + event.length])
+        elif event.kind == self._kinds["EVENT_CONFIRMED"]:
+            self._confirmed(peer, event.association)
 
     def _confirmed(self, peer: Peer, number: int) -> None:
         for living in list(peer.living):
@@ -254,7 +250,7 @@ class Service:
 
     def _tick(self) -> None:
         self._timers.after(TICK, self._tick)
-        self._guarded(self._liveness.tick)
+        self._liveness.tick()
         now = boot_ns()
         if self._floors.dirty and now - self._last_save >= _SAVE_INTERVAL:
             try:
@@ -271,8 +267,7 @@ class Service:
     def _look_at_maps(self) -> None:
         self._timers.after(_STALE_INTERVAL, self._look_at_maps)
         if self.maps.stale():
-            self._log.info("the data path has new maps")
-            self._open_anew()
+            raise StaleMaps
 
     def _fingerprint(self) -> str:
         return state.credentials(self._credential.public, self._credential.psk)
@@ -369,11 +364,11 @@ class Service:
         fresh = settings.credential(paths)
         names = settings.roster_names(paths)
         if config.bpffs != self._config.bpffs or self.maps.stale():
-            self._open_anew()
+            self._begin_anew("the data path has new maps")
             return {"peers": len(self._table)}
         self._config = config
         self._names = names
-        self._guarded(self._take_over, fresh)
+        self._take_over(fresh)
         self._bind()
         self._log.info("reloaded", peers=len(self._table))
         return {"peers": len(self._table)}

@@ -76,7 +76,7 @@ class Host:
         }
 
     def configure(self, roster: str, psk: bytes | None = None) -> None:
-        settings = {
+        settings: dict[str, Any] = {
             "bpffs": str(self._bpffs / self.name),
             "copy_dscp": False,
             "interface": "eth0",
@@ -90,6 +90,11 @@ class Host:
         self.paths.roster.write_text(roster)
         if psk is not None:
             self.set_mesh_secret(psk)
+
+    def change(self, **settings: Any) -> None:
+        """Other settings in config.json."""
+        given = json.loads(self.paths.config.read_text())
+        self.paths.config.write_text(json.dumps({**given, **settings}))
 
     def set_mesh_secret(self, psk: bytes) -> None:
         self.paths.mesh_secret.write_text(base64.b64encode(psk).decode() + "\n")
@@ -155,6 +160,12 @@ class Host:
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
+    def ended(self) -> int:
+        """Wait until it ends by itself; its exit status."""
+        daemon, self._daemon = self._daemon, None
+        assert daemon is not None
+        return daemon.wait(20)
+
     def _end(self, number: signal.Signals) -> int:
         daemon, self._daemon = self._daemon, None
         if daemon is None:
@@ -166,6 +177,15 @@ class Host:
             daemon.kill()
             daemon.wait()
             raise
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._daemon is not None
+        self._daemon.send_signal(number)
+
+    def exit_status(self, seconds: float) -> int:
+        """Wait for the daemon to end by itself."""
+        assert self._daemon is not None
+        return self._daemon.wait(seconds)
 
     @property
     def log(self) -> str:
@@ -183,6 +203,9 @@ class Host:
 
     def status(self) -> dict[str, Any]:
         return self.inside(status.collect, self.config)
+
+    def status_of_daemon(self) -> dict[str, Any]:
+        return status.daemon(self.config)
 
     def peer(self, other: Host) -> dict[str, Any]:
         (found,) = (peer for peer in self.status()["peers"] if peer["name"] == other.name)

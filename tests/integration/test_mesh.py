@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from brine import dataplane
 from brine.control_client import NotRunning
 from brine.errors import BrineError
 from brine.maps import Maps
@@ -258,6 +262,57 @@ def test_says_why_it_cannot_run(make: Make, what: str, cause: str) -> None:
         one.start()
     assert failure.value.status == 1
     assert "next_step=" in one.log.splitlines()[-1]
+
+
+def test_daemon_of_a_new_host_waits_for_its_peers(make: Make) -> None:
+    one, two = make(2)
+    one.kill()
+    one.forget()
+    roster = one.paths.roster.read_text()
+    one.paths.roster.unlink()
+    one.inside(dataplane.apply, one.config, False)
+    one.start()
+    assert one.status_of_daemon()["running"]
+    one.paths.roster.write_text(roster)
+    one.apply_peers()
+    assert one.ping(two.inner4) is not None
+
+
+def test_sighup_reads_the_files_again(make: Make) -> None:
+    one, two = make(2, psks=[SECRET, b"\x08" * 32])
+    two.set_mesh_secret(SECRET)
+    two.signal(signal.SIGHUP)
+    one.reach(two)
+
+
+def test_new_maps_end_the_daemon_and_the_next_one_takes_them(make: Make) -> None:
+    one, two = make(2)
+    one.reach(two)
+    one.change(max_peers=32)
+    one.apply()
+    assert one.exit_status(10) == 0
+    one.start()
+    one.reach(two)
+
+
+def test_a_stream_arrives_whole(make: Make) -> None:
+    one, two = make(2)
+    data = random.Random(1).randbytes(8 << 20)
+
+    def listen() -> socket.socket:
+        return socket.create_server((str(two.inner4), 5001))
+
+    with two.inside(listen) as listener, ThreadPoolExecutor(1) as pool:
+
+        def take() -> bytes:
+            connection, _ = listener.accept()
+            with connection:
+                return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+        taken = pool.submit(take)
+        with one.inside(socket.create_connection, (str(two.inner4), 5001), 10) as connection:
+            connection.sendall(data)
+        assert taken.result() == data
 
 
 def test_second_daemon_is_refused(make: Make) -> None:

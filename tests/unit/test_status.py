@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators read: status, verify, probe, without a data path."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from typing import Any
+
+import pytest
+
+from brine import keys, probe, status, verify
+from brine.roster import Endpoint, Entry
+
+KEY = keys.show_key(b"\5" * 32)
+
+
+def seen(**more: Any) -> dict[str, Any]:
+    return {
+        "host": "lab1",
+        "version": "1",
+        "public_key": KEY,
+        "key_id": "0123456789abcdef",
+        "addresses": ["10.77.0.1"],
+        "interface": "eth0",
+        "xdp_mode": "native",
+        "mtu": 1420,
+        "port": 4747,
+        "daemon": {"running": True, "pid": 7, "since": 1, "version": "1", "exchanges": {}},
+        "peers": [peer()],
+        "drops": {"open_replay": 3, "open_forged": 0},
+        **more,
+    }
+
+
+def peer(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "lab2",
+        "public_key": KEY,
+        "endpoint": "192.0.2.2:4747",
+        "roaming": False,
+        "addresses": ["10.77.0.2"],
+        "association": {
+            "state": "confirmed",
+            "age_seconds": 125.0,
+            "initiated": True,
+            "own_generation": 0,
+            "peer_generation": 1,
+        },
+        "last_exchange_seconds": 125.0,
+        "last_received_seconds": 3.2,
+        "sent_packets": 1,
+        "sent_bytes": 100,
+        "received_packets": 2,
+        "received_bytes": 3 << 20,
+        **more,
+    }
+
+
+def test_one_screen_shows_it() -> None:
+    assert (
+        status.render(seen())
+        == f"""\
+brine0: lab1
+  public key: {KEY}
+  key id: 0123456789abcdef
+  addresses: 10.77.0.1
+  underlay: eth0, port 4747, native XDP
+  MTU: 1420
+  daemon: running, pid 7, version 1
+
+peer: lab2
+  public key: {KEY}
+  endpoint: 192.0.2.2:4747
+  addresses: 10.77.0.2
+  association: confirmed, begun by this host 2 minutes ago, generations 0/1
+  last heard of: 3 seconds ago
+  transfer: 3.0 MiB received, 100 B sent
+
+dropped packets:
+  open_replay: 3
+"""
+    )
+
+
+def test_what_is_missing_is_said() -> None:
+    nothing = peer(
+        endpoint=None,
+        roaming=True,
+        addresses=[],
+        association=None,
+        last_received_seconds=None,
+        sent_packets=0,
+        received_packets=0,
+    )
+    stopped = {"running": False, "pid": None, "since": None}
+    text = status.render(seen(peers=[nothing], daemon=stopped, xdp_mode=None, mtu=None, drops={}))
+    for line in (
+        "daemon: not running: systemctl start brined",
+        "MTU: the device is missing",
+        "the program is not attached",
+        "endpoint: not known yet (roaming)",
+        "addresses: none",
+        "association: none",
+    ):
+        assert line in text
+    assert "transfer" not in text
+    assert "dropped" not in text
+
+
+def test_an_exchange_under_way_is_shown() -> None:
+    running = {"running": True, "pid": 7, "version": "1", "exchanges": {"lab2": "traffic"}}
+    assert "exchange under way: traffic" in status.render(seen(daemon=running))
+
+
+# verify
+
+
+def entry(number: int) -> Entry:
+    return Entry(
+        name=f"lab{number}",
+        public_key=bytes((number,)) * 32,
+        endpoint=Endpoint(ipaddress.ip_address(f"192.0.2.{number}"), 4747),
+        addresses=(ipaddress.ip_address(f"10.77.0.{number}"),),
+        allowed_ips=(),
+        roaming=False,
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_every_host_is_asked_by_as_many_as_it_asks(count: int) -> None:
+    entries = [entry(number) for number in range(1, 11)]
+    located = {one.name for one in entries}
+    asked: dict[str, int] = {}
+    for one in entries:
+        assert one.public_key is not None
+        others = [other for other in entries if other is not one]
+        chosen = verify.choose(others, one.public_key, count, located)
+        assert len(chosen) == len({peer.name for peer in chosen}) == count
+        assert one not in chosen
+        assert chosen == verify.choose(reversed(others), one.public_key, count, located)
+        for peer_ in chosen:
+            asked[peer_.name] = asked.get(peer_.name, 0) + 1
+    assert set(asked.values()) == {count}
+
+
+def test_peers_of_unknown_whereabouts_are_not_asked() -> None:
+    chosen = verify.choose([entry(2), entry(3)], b"\1" * 32, 5, {"lab3"})
+    assert [peer_.name for peer_ in chosen] == ["lab3"]
+
+
+def test_checksum_of_rfc_1071() -> None:
+    # The example of section 3: the sum is ddf2.
+    assert verify.checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0xFFFF ^ 0xDDF2
+
+
+def test_findings_as_text() -> None:
+    answer = {
+        "reached": [{"peer": "lab2", "rtt_ms": 0.25}],
+        "findings": [verify.finding("daemon", "brined does not run", "start it")],
+    }
+    assert verify.render(answer) == (
+        "lab2: answered in 0.25 ms\nerror: daemon: brined does not run.\n  Next: start it.\n"
+    )
+
+
+# probe
+
+
+def test_probe_counts_losses_duplicates_and_latecomers() -> None:
+    run = probe.Run("10.77.0.1")
+    for at, number in enumerate([0, 1, 3, 2, 3, 9000, 5]):
+        run.note(number, 1.0 + at / 1000)
+    run.total = 9003
+    report = run.report()
+    assert report == {
+        "source": "10.77.0.1",
+        "complete": True,
+        "sent": 9003,
+        "received": 6,
+        "lost": 8997,
+        "duplicated": 1,
+        "reordered": 2,
+        "longest_gap_ms": pytest.approx(2.0),
+    }
+    assert "8997 lost, 1 duplicated, 2 reordered" in probe.render({"runs": [report]})
+
+
+def test_probe_without_an_end_is_unfinished() -> None:
+    run = probe.Run("10.77.0.1")
+    run.note(4, 1.0)
+    assert not run.report()["complete"]
+    assert run.report()["lost"] == 4
+    assert "unfinished" in probe.render({"runs": [run.report()]})
+
+
+def test_probe_packets_have_the_documented_form() -> None:
+    packed = probe._pack(1, bytes(range(16)), 2, 3)
+    assert packed == b"brineprb" + bytes((1,)) + bytes(7) + bytes(range(16)) + struct.pack(
+        "!QQ", 2, 3
+    )
