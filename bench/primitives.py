@@ -2,9 +2,9 @@
 """The primitives in BPF beside libsodium's, on one core: python -m bench.primitives.
 
 Both sides loop inside: ours in a self-test program, libsodium (PyNaCl's) in a C function.
-What is measured is this thread's processor time, which leaves out other processes, though not
-what they do to the caches. Rounds alternate between the two, so that what disturbs one
-disturbs the other; the figures are for the ratio, not to be quoted alone.
+A round's figure is the least of a few short runs, most of which no other process cuts into.
+Rounds alternate between the two, so that what disturbs one disturbs the other; the figures
+are for the ratio, not to be quoted alone.
 
 libsodium's secretbox derives the sub-key anew for every message, ours has it in the box:
 0.1 to 0.2 µs of the difference. Its X25519 and BLAKE2b use AVX where the processor has it.
@@ -33,16 +33,24 @@ from brine.libbpf import Object
 
 ROOT = Path(__file__).resolve().parents[1]
 ZERO = bytes(4)
-ROUND_NS = 10e6  # what a round of one primitive on one side should take
+RUNS, RUN_NS = 5, 3e6  # of a round of one primitive on one side
 KEY, NONCE = bytes(range(32)), bytes(range(24))
 PUBLIC = bytes.fromhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")
 
 
 def took(run: Callable[[int], None], repeat: int) -> float:
     """Nanoseconds each."""
-    before = time.thread_time_ns()
+    before = time.perf_counter_ns()
     run(repeat)
-    return (time.thread_time_ns() - before) / repeat
+    return (time.perf_counter_ns() - before) / repeat
+
+
+def least(run: Callable[[int], None]) -> float:
+    """Nanoseconds each, of the run that was disturbed least."""
+    repeat = 10
+    for part in (0.1, 1):  # first guesses measure the call more than the work
+        repeat = max(10, int(part * RUN_NS / took(run, repeat)))
+    return min(took(run, repeat) for _ in range(RUNS))
 
 
 @dataclass
@@ -55,10 +63,7 @@ class Primitive:
     rounds: list[tuple[float, float]] = field(default_factory=list)  # ns each, per call
 
     def round(self) -> None:
-        ours, theirs = (
-            took(run, max(1, int(ROUND_NS / took(run, 20)))) for run in (self.ours, self.theirs)
-        )
-        self.rounds.append((ours, theirs))
+        self.rounds.append((least(self.ours), least(self.theirs)))
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Median, least and most of nanoseconds and of the rounds' ratios."""
@@ -111,7 +116,7 @@ class Theirs:
     def __init__(self, directory: Path) -> None:
         library = directory / "repeat.so"
         source = Path(__file__).parent / "repeat.c"
-        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+        subprocess.run(["clang-19", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
         self._repeat = ctypes.CDLL(str(library)).repeat_call
         self._sodium = ctypes.CDLL(importlib.import_module("nacl._sodium").__file__)
         self._sodium.sodium_init()
