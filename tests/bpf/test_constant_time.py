@@ -5,13 +5,12 @@ instructions, not of the C, since LLVM may turn a select into a branch."""
 from __future__ import annotations
 
 import ctypes
-import platform
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.bpf.compile import compile_bpf
 from tests.bpf.elf import functions
 from tests.bpf.loaded import ROOT, Loaded
 from tests.bpf.taint import PUBLIC, Area, Declarations, Layout, check
@@ -125,14 +124,6 @@ LEAKY = Declarations(
         )
     },
 )
-
-
-def compile_bpf(source: Path, target: Path) -> Path:
-    """With the flags of bpf/Makefile, which builds one source only."""
-    flags = ["-O2", "-g", "-mcpu=v3", "-target", "bpfel", "-Wall", "-Wextra", "-Werror"]
-    include = f"-I/usr/include/{platform.machine()}-linux-gnu"
-    subprocess.run(["clang-19", *flags, include, "-c", source, "-o", target], check=True)
-    return target
 
 
 @pytest.fixture(scope="session")
