@@ -48,7 +48,7 @@ def kind(layout: Layout, data: bytes) -> str:
         shape: type[ctypes.Structure] = getattr(layout, name)
         if data[:1] == bytes((types[name.upper()],)):
             if len(data) != ctypes.sizeof(shape):
-                raise MalformedMessage(f"{name} of {len(data)} bytes")
+                raise MalformedMessage(f"{name} of wrong length")
             if any(_field(shape, data, "reserved")):
                 raise MalformedMessage("a reserved byte is not zero")
             return name
