@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from brine import guard, libbpf, loader, migration, netdev, pins, survey
+from brine import control_client, guard, libbpf, loader, migration, netdev, pins, survey
 from brine.config import DEVICE, INSIDE, Config
 from brine.errors import BrineError
 from brine.libbpf import Program
@@ -109,6 +109,9 @@ def _change(config: Config, net: Net, target: Target) -> None:
             with Maps.open(old, lock) as before, Maps.open(new, lock) as maps:
                 migration.copy_tables(before, maps)
             _set_up(config, net, target, programs, new, old, (device, inside))
+        # brined begins anew with the new maps; one that does not answer finds out itself.
+        with contextlib.suppress(BrineError):
+            control_client.request(config.paths.control_socket, "reload")
     else:
         own.mkdir(mode=0o700, exist_ok=True)
         loaded = pins.object_digest(own) == target.digest

@@ -72,3 +72,15 @@ def make(
             host.close()
         if request.session.testsfailed:
             print(f"--- {host.name}\n{host.log[-6000:]}")
+
+
+@pytest.fixture
+def host(switch: Switch, tmp_path: Path, bpffs: Path, bpf_object: Path) -> Iterator[Host]:
+    """A configured host in a roster with one peer, nothing applied."""
+    made = Host(switch, 1, tmp_path / "host", bpffs, bpf_object)
+    other = Host(switch, 2, tmp_path / "other", bpffs, bpf_object)
+    made.configure(roster_of([made, other]))
+    yield made
+    made.forget()
+    made.close()
+    other.close()
