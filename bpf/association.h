@@ -90,6 +90,25 @@ static __always_inline void fence(__u64 *word)
 	__sync_lock_test_and_set(word, 0);
 }
 
+/* Places between the steps above. Here they are nothing; tests/bpf/races.bpf.c
+ * builds the programs with the work of another CPU in one of them. */
+enum race_place {
+	RACE_SEAL_FOUND = 1, /* the slot, before its life is read */
+	RACE_SEAL_ALIVE, /* between 1 and 3 */
+	RACE_SEAL_COPIED, /* between 3 and 4 */
+	RACE_SEAL_COUNTED, /* between 4 and 5 */
+	RACE_SEAL_TAKEN, /* after 5 */
+	RACE_OPEN_FOUND,
+	RACE_OPEN_ALIVE,
+	RACE_OPEN_COPIED,
+	RACE_OPEN_VERIFIED,
+	RACE_OPEN_MARKED, /* before the life is read again */
+	RACE_OPEN_TAKEN, /* after that */
+};
+#ifndef RACE
+#define RACE(place, association)
+#endif
+
 static __always_inline __u32 pair_index(__u8 sender_generation,
 					__u8 receiver_generation)
 {

@@ -282,10 +282,12 @@ static __always_inline int open_take(struct open_area *area, const struct box *b
 	const struct message_data *data = &area->header.data;
 	struct open_packet *packet = &area->packet;
 
+	RACE(RACE_OPEN_FOUND, packet->association);
 	packet->box_life = life_read(&box->state);
 	if (life_state(packet->box_life) != BOX_PUBLISHED)
 		return STAT_OPEN_NO_BOX;
 	fence(&area->fence);
+	RACE(RACE_OPEN_ALIVE, packet->association);
 	/* The index ties the box to the association that the packet names. */
 	if (box->sender_generation != data->sender_generation ||
 	    box->receiver_generation != data->receiver_generation ||
@@ -295,6 +297,7 @@ static __always_inline int open_take(struct open_area *area, const struct box *b
 		return STAT_OPEN_EXPIRED;
 	packet->peer = box->peer;
 	__builtin_memcpy(area->work.subkey, box->subkey, KEY_SIZE);
+	RACE(RACE_OPEN_COPIED, packet->association);
 	return 0;
 }
 
@@ -320,11 +323,14 @@ static __always_inline int open_box(struct open_area *area, const struct box *bo
 	work->nonce = (__u64)data->lane << 56 | data->counter;
 	if (secretbox_verify(work, area->packet.length))
 		return STAT_OPEN_FORGED;
+	RACE(RACE_OPEN_VERIFIED, area->packet.association);
 	if (!replay_mark(window, data->lane, data->counter))
 		return STAT_OPEN_REPLAY;
+	RACE(RACE_OPEN_MARKED, area->packet.association);
 	/* The mark was a full fence. */
 	if (life_read(&box->state) != area->packet.box_life)
 		return STAT_OPEN_NO_BOX;
+	RACE(RACE_OPEN_TAKEN, area->packet.association);
 	if (secretbox_decrypt(work, area->packet.length))
 		return STAT_OPEN_ERROR;
 	return 0;

@@ -174,13 +174,16 @@ static __always_inline int seal_keepalive_request(struct __sk_buff *skb,
 static __always_inline int seal_take(struct seal_area *area, const struct box *box)
 {
 	struct seal_packet *packet = &area->packet;
-	__u64 lane, number, life = life_read(&box->state);
+	__u64 lane, number, life;
 	struct counters *counter;
 	__u32 key;
 
+	RACE(RACE_SEAL_FOUND, packet->association);
+	life = life_read(&box->state);
 	if (life_state(life) != BOX_PUBLISHED)
 		return STAT_SEAL_NO_BOX;
 	fence(&area->fence);
+	RACE(RACE_SEAL_ALIVE, packet->association);
 	/* The peer ties the box to the route that the packet took. */
 	if (box->peer != packet->peer ||
 	    box->sender_generation != packet->sender_generation ||
@@ -190,6 +193,7 @@ static __always_inline int seal_take(struct seal_area *area, const struct box *b
 		return STAT_SEAL_EXPIRED;
 	packet->index = box->index;
 	__builtin_memcpy(area->work.subkey, box->subkey, KEY_SIZE);
+	RACE(RACE_SEAL_COPIED, packet->association);
 
 	key = packet->association * PAIRS +
 	      pair_index(packet->sender_generation, packet->receiver_generation);
@@ -199,8 +203,10 @@ static __always_inline int seal_take(struct seal_area *area, const struct box *b
 	lane = bpf_get_smp_processor_id() & (LANES - 1);
 	/* The number is spent here, whatever becomes of the packet. */
 	number = __sync_fetch_and_add(&counter->lane[lane].next, 1);
+	RACE(RACE_SEAL_COUNTED, packet->association);
 	if (life_read(&box->state) != life)
 		return STAT_SEAL_NO_BOX;
+	RACE(RACE_SEAL_TAKEN, packet->association);
 	if (number >> COUNTER_BITS)
 		return STAT_SEAL_EXHAUSTED;
 	packet->nonce = lane << 56 | number;

@@ -74,17 +74,18 @@ class Loaded:
         self._object.close()
 
 
-def build(directory: Path) -> Path:
-    """Compile the object into `directory`."""
+def build(directory: Path, source: str = "brine.bpf.c") -> Path:
+    """Compile the object, or one of the tests' own from the same headers, into `directory`.
+    `source` counts from bpf/."""
     done = subprocess.run(
-        ["make", "-C", str(ROOT / "bpf"), f"BUILD={directory}"],
+        ["make", "-C", str(ROOT / "bpf"), f"BUILD={directory}", f"SOURCE={source}"],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         pytest.fail(f"the BPF object does not compile:\n{done.stdout}{done.stderr}", pytrace=False)
-    return directory / "brine.bpf.o"
+    return directory / Path(source).with_suffix(".o").name
 
 
 def load(path: Path) -> Loaded:

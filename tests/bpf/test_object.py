@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tests.bpf import elf
 from tests.bpf.loaded import Loaded
+
+# Atomic instructions on 64 bits that return the former value: full fences.
+ATOMIC64 = 0xDB
+EXCHANGE, FETCH_ADD, COMPARE_EXCHANGE = 0xE1, 0x01, 0xF1
 
 SHARED = (
     "config",
@@ -39,3 +46,21 @@ def test_layouts_have_no_holes_the_compiler_chose(loaded: Loaded) -> None:
     for name in SHARED:
         fields = [field[0] for field in loaded.struct(name)._fields_]
         assert not [field for field in fields if field.startswith(("_hole", "_tail"))], name
+
+
+def atomics(path: Path, program: str) -> list[int]:
+    return [item.immediate for item in elf.functions(path)[program] if item.code == ATOMIC64]
+
+
+def test_seal_fences_before_it_copies_and_draws_its_number_atomically(bpf_object: Path) -> None:
+    """bpf/association.h, steps 2 and 4. No test run shows them: x86 orders loads by itself, and
+    two CPUs share a lane only on machines of more than sixteen."""
+    assert atomics(bpf_object, "seal") == [EXCHANGE, FETCH_ADD]
+
+
+def test_open_fences_before_it_copies_and_marks_by_exchange(bpf_object: Path) -> None:
+    found = atomics(bpf_object, "open")
+    assert found[0] == EXCHANGE
+    # the mark and `highest`, their tries unrolled, and the confirmation of an association
+    assert len(found) > 3
+    assert set(found[1:]) == {COMPARE_EXCHANGE}

@@ -173,6 +173,18 @@ def test_a_forged_packet_does_not_move_the_window(window: Window) -> None:
     assert words[0] == 0
 
 
+def test_a_word_of_a_newer_turn_refuses_though_highest_lags(window: Window) -> None:
+    """Between one CPU's mark and its step of `highest`, another brings an old counter."""
+    host = window.scene.host
+    windows = host.read("windows", "windows", ASSOCIATION * 4)
+    windows.lane[0].words[1] = 5 << 32 | 1
+    host.write("windows", ASSOCIATION * 4, windows)
+    assert not window.offer(4 * 2048 + 33)
+    assert not window.offer(5 * 2048 + 32)  # its bit is set
+    assert window.offer(5 * 2048 + 33)
+    assert host.read("windows", "windows", ASSOCIATION * 4).lane[0].words[1] == 5 << 32 | 3
+
+
 def test_a_replay_is_counted(window: Window) -> None:
     window.offer(3)
     window.scene.host.stats()

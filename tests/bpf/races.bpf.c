@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The data path with the work of another CPU inside it: at a chosen place of
+ * `seal` or `open` the association in hand is erased and, if asked, installed
+ * anew, as `control` would do it meanwhile. test_races.py sets `race`.
+ */
+#define RACE(place, association) race_at(place, association)
+
+#include <linux/types.h>
+
+static int race_at(__u32 place, __u32 association);
+
+#include "maps.h"
+#include "seal.h"
+#include "open.h"
+#include "control_program.h"
+
+enum race_action {
+	RACE_ERASE = 1,
+	RACE_RENEW = 2, /* erase, then install `request` and publish it */
+	RACE_MOVE_WINDOW = 3, /* mark counter WINDOW_BITS, on lane 0 */
+};
+
+struct race {
+	enum race_place place; /* 0: none */
+	enum race_action action;
+	__u32 done; /* how often it came to the place */
+	__s32 result; /* of INSTALL */
+	struct control_request request;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct race);
+} race SEC(".maps");
+
+/* Ten seconds pass. */
+static __noinline int race_rest(__u32 number)
+{
+	struct association *association = association_at(number);
+	struct box *box;
+	__u32 i;
+
+	if (!association)
+		return -1;
+	association->created = 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < BOXES_PER_ASSOCIATION; i++) {
+		box = box_at(number, DIRECTION_SEND, i);
+		if (box)
+			box->rest_until = 0;
+	}
+	return 0;
+}
+
+static __noinline int race_erase(__u32 number)
+{
+	return control_erase(number);
+}
+
+static __noinline int race_install(struct race *race)
+{
+	return control_install(&race->request);
+}
+
+static __noinline int race_move_window(__u32 number)
+{
+	__u32 key = number * PAIRS;
+	struct windows *window = bpf_map_lookup_elem(&windows, &key);
+
+	if (!window)
+		return -1;
+	/* Another CPU's mark of a counter one turn on, which it has not made the
+	 * highest yet. */
+	window->lane[0].words[0] = 1ULL << 32 | 1;
+	return 0;
+}
+
+static __noinline int race_at(__u32 place, __u32 association)
+{
+	__u32 zero = 0;
+	struct race *given = bpf_map_lookup_elem(&race, &zero);
+
+	if (!given || given->place != place)
+		return 0;
+	given->done++;
+	if (given->action == RACE_MOVE_WINDOW)
+		return race_move_window(association);
+	race_erase(association);
+	if (given->action == RACE_RENEW) {
+		race_rest(association);
+		given->result = race_install(given);
+		control_publish(association);
+	}
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
