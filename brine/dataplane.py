@@ -91,12 +91,13 @@ def remove(config: Config, check: bool) -> dict[str, Any]:
                 migration.retire(directory, config.paths.control_lock)
             with contextlib.suppress(OSError):  # not there, or not only ours
                 config.bpffs.rmdir()
-            guard.prune(net, set())
+            guard.take(net, guarded)
     return {"changed": bool(before), "diff": {"before": _text(before), "after": ""}}
 
 
 def _change(config: Config, net: Net, target: Target) -> None:
-    guard.add(net, survey.to_guard(config, net))
+    guarded = guard.guarded(net)
+    guard.put(net, survey.to_guard(config, guarded) - guarded)
     lock = config.paths.control_lock
     pins.ensure_bpffs(config.bpffs)
     migration.recover(config.bpffs, lock)

@@ -8,6 +8,7 @@ are the last to go.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from brine import identity, roster
@@ -26,8 +27,8 @@ def apply(paths: Paths, check: bool) -> dict[str, Any]:
     with Net() as net:
         before = guarded(net)
         if not check:
-            add(net, networks)
-            prune(net, networks)
+            put(net, networks - before)
+            take(net, before - networks)
     diff = {"before": describe(before), "after": describe(networks)}
     return {"changed": before != networks, "diff": diff}
 
@@ -55,15 +56,15 @@ def guarded(net: Net) -> set[Network]:
     return {route.network for route in net.routes() if route.device is None}
 
 
-def add(net: Net, networks: set[Network]) -> None:
-    """Guard `networks` too."""
-    for network in sorted(networks - guarded(net), key=sort_key):
+def put(net: Net, networks: Iterable[Network]) -> None:
+    """Guard these, too."""
+    for network in sorted(networks, key=sort_key):
         net.put_route(Route(network, None))
 
 
-def prune(net: Net, networks: set[Network]) -> None:
-    """Guard nothing but `networks`."""
-    for network in sorted(guarded(net) - networks, key=sort_key):
+def take(net: Net, networks: Iterable[Network]) -> None:
+    """Guard these no longer."""
+    for network in sorted(networks, key=sort_key):
         net.delete_route(Route(network, None))
 
 

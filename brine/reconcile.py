@@ -113,19 +113,20 @@ def _read(maps: Maps, net: Net) -> State:
     for field in (settings.source4, settings.source6):
         raw = bytes(field.bytes)
         sources.append(unpack_address(raw) if any(raw) else None)
+    routes = net.routes()
     there = Device()
     if device is not None:
-        routes = {
+        through = {
             route.network: plan.Via(route.source, route.outside)
-            for route in net.routes()
+            for route in routes
             if route.device == device.index
         }
-        there = Device(frozenset(net.addresses(device.index)), routes)
+        there = Device(frozenset(net.addresses(device.index)), through)
     return State(
         Tables(maps.peers(), maps.routes(), maps.endpoints()),
         there,
         Sources(*sources),
-        frozenset(guard.guarded(net)),
+        frozenset(route.network for route in routes if route.device is None),
     )
 
 
@@ -166,7 +167,7 @@ def _change(maps: Maps, net: Net, current: State, wanted: State) -> None:
     device = net.link(DEVICE)
     if device is None:
         raise BrineError(f"{DEVICE} is not there", "run `brine dataplane apply`")
-    guard.add(net, set(wanted.guarded))
+    guard.put(net, wanted.guarded - current.guarded)
     _take_prefixes(maps, current.tables, wanted.tables)
     _change_peers(maps, current.tables, wanted.tables)
     _give_prefixes(maps, current.tables, wanted.tables)
@@ -179,7 +180,7 @@ def _change(maps: Maps, net: Net, current: State, wanted: State) -> None:
             field.bytes[:] = pack_address(address) if address else bytes(16)
         maps.write_config(settings)
     _change_device(net, device.index, current.device, wanted.device)
-    guard.prune(net, set(wanted.guarded))
+    guard.take(net, current.guarded - wanted.guarded)
 
 
 def _take_prefixes(maps: Maps, current: Tables, wanted: Tables) -> None:

@@ -140,10 +140,9 @@ def settings(config: Config, underlay: Link, maps: Maps, device: Link, inside: L
     return made
 
 
-def to_guard(config: Config, net: Net) -> set[Network]:
-    """What is guarded and what the roster wants to be. Without a sound one, which its own
-    verb complains of, no more than now."""
-    guarded = guard.guarded(net)
+def to_guard(config: Config, guarded: set[Network]) -> set[Network]:
+    """What is guarded now and what the roster wants to be. Without a sound one, which its
+    own verb complains of, no more than now."""
     try:
         members = roster.load(config.paths.roster)
     except BrineError:
@@ -213,5 +212,6 @@ def _compare_settings(
 
 
 def _compare_guard(config: Config, net: Net) -> tuple[list[str], list[str]]:
-    before, after = guard.guarded(net), to_guard(config, net)
+    before = guard.guarded(net)
+    after = to_guard(config, before)
     return guard.describe(before).splitlines(), guard.describe(after).splitlines()

@@ -112,4 +112,4 @@ def damage_mac(host: Host) -> None:
 
 def damage_guard(host: Host) -> None:
     with Net() as net:
-        guard.prune(net, set())
+        guard.take(net, guard.guarded(net))
