@@ -76,7 +76,7 @@ def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> None
             with contextlib.closing(service):
                 service.start()
                 signals.attach(service)
-                notifier.ready(f"{len(names)} hosts in the roster")
+                notifier.ready()
                 service.run()
                 signals.detach(service)
             again = service.again

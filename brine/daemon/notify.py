@@ -28,8 +28,8 @@ class Notifier:
         except OSError:
             return  # the manager is away; it will not restart us for that
 
-    def ready(self, status: str) -> None:
-        self._send("READY=1", f"STATUS={status}")
+    def ready(self) -> None:
+        self._send("READY=1")
 
     def status(self, status: str) -> None:
         self._send(f"STATUS={status}")

@@ -320,6 +320,7 @@ class Service:
             if known.endpoint != entry.endpoint:
                 self._table.move(known, entry.endpoint)
         self._floors.keep_only(set(self._table.by_identity))
+        self._notifier.status(f"{len(self._table)} peers")
 
     def _moved(self, peer: Peer, endpoint: Endpoint) -> None:
         """A roaming peer is elsewhere."""

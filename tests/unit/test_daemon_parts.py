@@ -331,17 +331,18 @@ def test_notifications(tmp_path: Path) -> None:
         environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "30000000"}
         notifier = Notifier({**environment, "WATCHDOG_PID": str(os.getpid())})
         assert notifier.watchdog_interval == 15 * SECOND
-        notifier.ready("two peers")
+        notifier.ready()
+        notifier.status("two peers")
         notifier.alive()
         notifier.stopping()
         notifier.failed("no")
-        said = [listener.recv(4096).decode() for _ in range(4)]
-    assert said == ["READY=1\nSTATUS=two peers", "WATCHDOG=1", "STOPPING=1", "STATUS=no\nERRNO=1"]
+        said = [listener.recv(4096).decode() for _ in range(5)]
+    assert said == ["READY=1", "STATUS=two peers", "WATCHDOG=1", "STOPPING=1", "STATUS=no\nERRNO=1"]
     assert Notifier({**environment, "WATCHDOG_PID": "1"}).watchdog_interval is None
 
 
 def test_without_a_service_manager_nobody_is_told() -> None:
     notifier = Notifier({})
     assert notifier.watchdog_interval is None
-    notifier.ready("")
+    notifier.ready()
     notifier.alive()
