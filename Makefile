@@ -51,7 +51,7 @@ test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF progra
 	python -m pytest tests $(HOST_TESTS:%=--ignore=%)
 
 test-lab: bootstrap-lab ## Tests on labs of their own: Molecule scenarios, then whole plays
-	molecule test --all
+	molecule test --no-command-borders --all
 	python -m pytest tests/lab
 
 test-vm: bootstrap-lab ## Tests in virtual machines with Debian's kernels
