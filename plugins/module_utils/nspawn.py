@@ -58,8 +58,10 @@ def ssh_config(lab: str) -> Path:
 
 def ssh_config_text(lab: str) -> str:
     """What `ssh_config` holds. The way to a host is this machine's kernel: ssh enters the
-    host's namespaces and starts sshd there for this one connection."""
+    host's namespaces and starts sshd there for this one connection. A host that is reached
+    otherwise says so in a configuration of its own."""
     return f"""\
+Include {STATE}/{lab}/*/ssh_config
 Host *
     User root
     IdentityFile {ssh_key(lab)}

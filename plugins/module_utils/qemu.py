@@ -4,9 +4,9 @@
 A machine keeps its state where every host of a lab does (see ``nspawn``):
 
     /var/cache/brine-lab/vm-SUITE-DIGEST/    disk.img, vmlinuz and initrd.img, by content
-    /var/lib/brine-lab/LAB/HOST/             its disk over the image, its spec, its console log
+    /var/lib/brine-lab/LAB/HOST/             its disk over the image, its spec, its console log,
+                                             the way of ssh to it
     /run/brine-lab/LAB/HOST/lock             locked while QEMU lives; holds its process id
-    /run/brine-lab/LAB/HOST/address          where its sshd answers, from inside ``brine-LAB``
     /run/brine-lab/accelerator               what QEMU runs machines with here
 """
 
@@ -83,7 +83,7 @@ class Machine(nspawn.Host):
     def __init__(self, lab: str, host: str) -> None:
         super().__init__(lab, host)
         self.disk = self.directory / "disk.qcow2"
-        self.address_file = self.runtime / "address"
+        self.ssh_config = self.directory / "ssh_config"
         digest = hashlib.sha256(f"{lab}\0{host}".encode()).digest()
         self.mac = bytes([0x52, 0x54, 0x00]) + digest[:3]
 
@@ -96,6 +96,14 @@ class Machine(nspawn.Host):
         first, *others = self.mac
         interface = bytes([first ^ 0x02, *others[:2], 0xFF, 0xFE, *others[2:]])
         return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + interface)
+
+    def ssh_config_text(self) -> str:
+        """What of the lab's ssh configuration is particular to the machine."""
+        enter = f"nsenter --net=/run/netns/{nspawn.network_namespace(self.lab)}"
+        return f"""\
+Host {self.name}
+    ProxyCommand {enter} nc {self.address()}%%{nspawn.BRIDGE} {SSH_PORT}
+"""
 
     def answers(self) -> bool:
         """Whether its sshd does."""

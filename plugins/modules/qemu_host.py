@@ -15,8 +15,8 @@ description:
     run XDP programs without locks.
   - KVM is used where it really boots a guest, which is tried; else the processor is emulated,
     several times slower.
-  - It is reached by ssh from inside the bridge's network namespace, at the link-local address in
-    RV(address_file), with a C(ProxyCommand). No address of this machine is used, and no port.
+  - It is reached by ssh from inside the bridge's network namespace, at its link-local address, with
+    the configuration that M(brine.mesh.nspawn_lab) makes. No address or port of this machine is used.
   - A host that is there but powered off is booted. One that was made from other options is made anew.
 options:
   lab:
@@ -73,7 +73,7 @@ options:
     type: int
     default: 240
 requirements:
-  - root on an x86_64 machine with qemu-system-x86_64, qemu-img, iproute2 and /dev/net/tun
+  - root on an x86_64 machine with qemu-system-x86_64, qemu-img, iproute2, nc and /dev/net/tun
 attributes:
   check_mode:
     description: Predicts without changing.
@@ -100,10 +100,7 @@ EXAMPLES = r"""
 
 # Its inventory then has:
 #   ansible_user: root
-#   ansible_ssh_private_key_file: /var/lib/brine-lab/vm/ssh_key
-#   ansible_ssh_extra_args: >-
-#     -o ProxyCommand='nsenter --net=/run/netns/brine-vm nc
-#     $(cat /run/brine-lab/vm/{{ inventory_hostname }}/address) 22'
+#   ansible_ssh_common_args: -F /var/lib/brine-lab/vm/ssh_config
 """
 
 RETURN = r"""
@@ -111,11 +108,6 @@ accelerator:
   description: What runs the host's instructions, V(kvm) or V(tcg), if the task has started it.
   returned: O(state=present)
   type: str
-address_file:
-  description: File that holds the address of the host's sshd, with its scope in the namespace.
-  returned: always
-  type: str
-  sample: /run/brine-lab/vm/vm12/address
 """
 
 import base64
@@ -133,6 +125,8 @@ from ansible_collections.brine.mesh.plugins.module_utils import nspawn, qemu
 NICENESS = "10"  # nobody waits for a machine more than for this one
 # QEMU's own default is a cache of a quarter of the memory of this machine, for each.
 TCG = "tcg,tb-size=128"
+# Five levels of page tables and nested guests only cost time.
+EMULATED_CPU = "max,la57=off,svm=off"
 
 
 def wanted_spec(machine: qemu.Machine, parameters: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -163,7 +157,7 @@ def qemu_command(
     is_kvm = accelerator == "kvm"
     return [
         *(qemu.QEMU, "-name", machine.unit, "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-accel", "kvm" if is_kvm else TCG, "-cpu", "host" if is_kvm else "max"),
+        *("-accel", "kvm" if is_kvm else TCG, "-cpu", "host" if is_kvm else EMULATED_CPU),
         *("-smp", str(spec["cpus"]), "-m", str(spec["memory"])),
         *("-chardev", f"file,id=console,path={machine.console},append=on"),
         *("-serial", "chardev:console"),
@@ -183,6 +177,7 @@ def make_disk(module: AnsibleModule, machine: qemu.Machine, spec: dict[str, t.An
     image = Path(spec["image"]) / "disk.img"
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image), "-F", "raw"]
     module.run_command([*command, str(machine.disk)], check_rc=True)
+    machine.ssh_config.write_text(machine.ssh_config_text())
     machine.write_spec(spec)
 
 
@@ -224,7 +219,6 @@ def start(module: AnsibleModule, machine: qemu.Machine, spec: dict[str, t.Any]) 
             env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
         )
         qemu.write_pid(lock, process.pid)
-    machine.address_file.write_text(f"{machine.address()}%{nspawn.BRIDGE}\n")
     return accelerator
 
 
@@ -296,7 +290,7 @@ def main() -> None:
         nspawn.check_name(module, parameter, module.params[parameter])
     machine = qemu.Machine(module.params["lab"], module.params["name"])
     result = {"absent": absent, "present": present}[module.params["state"]](module, machine)
-    module.exit_json(address_file=str(machine.address_file), **result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":
