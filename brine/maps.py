@@ -9,19 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import ipaddress
-import os
-import re
 from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from brine.config import Config
 from brine.errors import BrineError
-from brine.layout import Layout
-from brine.libbpf import Map, Program, RingBuffer
-from brine.locking import locked
+from brine.libbpf import Program, RingBuffer
 from brine.records import (
     Association,
     ControlError,
@@ -32,10 +24,8 @@ from brine.records import (
     StaleMaps,
     Traffic,
     boot_ns,
-    pack_address,
-    unpack_address,
 )
-from brine.roster import Address, Endpoint, Network
+from brine.tables import TableMaps, pack_number, pin_directory
 
 __all__ = [
     "Association",
@@ -51,128 +41,9 @@ __all__ = [
     "pin_directory",
 ]
 
-_VERSION = re.compile("v[0-9]+")
-_CONTROL_LOCK = Path("/run/brine/control.lock")
 
-
-def pin_directory(bpffs: Path) -> Path:
-    """Where the maps in use are pinned: the newest layout below `bpffs`.
-
-    :raises BrineError: if there is none.
-    """
-    with contextlib.suppress(OSError):
-        names = (path.name for path in bpffs.iterdir())
-        if versions := [int(name[1:]) for name in names if _VERSION.fullmatch(name)]:
-            return bpffs / f"v{max(versions)}"
-    if os.geteuid() != 0:
-        raise BrineError(f"the pins in {bpffs} cannot be read", "run as root")
-    raise BrineError("the data path is not loaded", "run `brine dataplane apply`")
-
-
-class Maps:
+class Maps(TableMaps):
     """The maps pinned in one directory, open until :meth:`close`."""
-
-    def __init__(self, directory: Path, lock: Path) -> None:
-        self.directory = directory
-        self._lock = lock
-        self._maps: dict[str, Map] = {}
-        try:
-            self._settings = self._map("config")
-            self.layout = Layout(self._settings.btf())
-            self._states = self._map("peer_states").map_memory()
-        except OSError as error:
-            for item in self._maps.values():
-                item.close()
-            if error.errno in (errno.EPERM, errno.EACCES):
-                raise BrineError(f"the maps in {directory} cannot be read", "run as root") from None
-            raise BrineError("the data path is not loaded", "run `brine dataplane apply`") from None
-        self._state_size = (self._map("peer_states").value_size + 7) // 8 * 8
-        self._state_names = {
-            value: name.removeprefix("ASSOCIATION_").lower()
-            for name, value in self.layout.enum("association_state").items()
-        }
-
-    @classmethod
-    def open(cls, directory: Path | str, lock: Path = _CONTROL_LOCK) -> Self:
-        """The maps pinned in `directory`, such as /sys/fs/bpf/brine/v1. Calls of the control
-        program are serialised by `lock`, which is made if it is missing.
-
-        :raises BrineError: if they are not there, or not for this user.
-        """
-        return cls(Path(directory), lock)
-
-    @classmethod
-    def of(cls, config: Config) -> Self:
-        """The maps that the host's configuration leads to."""
-        return cls(pin_directory(config.bpffs), config.paths.control_lock)
-
-    def close(self) -> None:
-        self._states.close()
-        for item in self._maps.values():
-            item.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def stale(self) -> bool:
-        """Whether other maps have taken the place of these (dataplane.py, `migrate`)."""
-        try:
-            there = Map.pinned(str(self.directory / "config"))
-        except OSError:
-            return True
-        with contextlib.closing(there):
-            return there.id != self._settings.id
-
-    @property
-    def max_peers(self) -> int:
-        return self._map("peers").max_entries
-
-    @property
-    def max_associations(self) -> int:
-        return self._map("associations").max_entries
-
-    # config
-
-    def config(self) -> Any:
-        """struct config, a copy."""
-        return self.layout.config.from_buffer_copy(self._read("config", 0))
-
-    def write_config(self, settings: ctypes.Structure) -> None:
-        self._settings.update(_number(0), bytes(settings))
-
-    # peers
-
-    def peers(self) -> dict[int, PeerEntry]:
-        """The slots in use, by number."""
-        found = {}
-        for number in range(self.max_peers):
-            peer: Any = self.layout.peer.from_buffer_copy(self._read("peers", number))
-            identity = bytes(peer.identity)
-            if any(identity):
-                port = int.from_bytes(peer.endpoint.port.to_bytes(2, "little"), "big")
-                address = unpack_address(bytes(peer.endpoint.address.bytes))
-                found[number] = PeerEntry(
-                    number=number,
-                    identity=identity,
-                    endpoint=Endpoint(address, port) if port else None,
-                    roaming=bool(peer.flags & self.layout.enum("peer_flag")["PEER_ROAMING"]),
-                )
-        return found
-
-    def write_peer(
-        self, number: int, identity: bytes, endpoint: Endpoint | None, roaming: bool
-    ) -> None:
-        """Fill a slot. The data path may meanwhile see half of it: give a used slot
-        another identity only after :meth:`clear_peers`."""
-        peer: Any = self.layout.peer()
-        peer.identity[:] = identity
-        if endpoint is not None:
-            peer.endpoint = self._endpoint(endpoint.address, endpoint.port)
-        peer.flags = self.layout.enum("peer_flag")["PEER_ROAMING"] if roaming else 0
-        self._map("peers").update(_number(number), bytes(peer))
 
     def clear_peers(self, numbers: Collection[int]) -> None:
         """Empty these slots, erase the peers' associations and what was counted of them."""
@@ -183,55 +54,6 @@ class Maps:
                 self.erase(association.number)
         for name in ("peer_states", "limits", "traffic"):
             self._zero(name, numbers)
-
-    # routes and endpoints
-
-    def routes(self) -> dict[Network, int]:
-        """Prefix → peer's number, or what `route_values` says."""
-        routes = self._map("routes")
-        found: dict[Network, int] = {}
-        for raw in list(routes.keys()):
-            key: Any = self.layout.route_key.from_buffer_copy(raw)
-            value = routes.lookup(raw)
-            if value is not None:
-                address = unpack_address(bytes(key.address.bytes))
-                length = key.prefix_length - (96 if address.version == 4 else 0)
-                found[ipaddress.ip_network((address, length))] = int.from_bytes(value, "little")
-        return found
-
-    def set_route(self, network: Network, value: int) -> None:
-        self._map("routes").update(self._route_key(network), _number(value))
-
-    def delete_route(self, network: Network) -> None:
-        self._map("routes").delete(self._route_key(network))
-
-    @property
-    def route_values(self) -> RouteValues:
-        values = self.layout.enum("route_value")
-        return RouteValues(
-            own=values["ROUTE_SELF"],
-            nobody=values["ROUTE_NONE"],
-            outside=values["ROUTE_OUTSIDE"],
-        )
-
-    def endpoints(self) -> dict[Address, int]:
-        """Address of the underlay → the peer whose packets of unknown index may be punted."""
-        endpoints = self._map("endpoints")
-        found = {}
-        for raw in list(endpoints.keys()):
-            key: Any = self.layout.endpoint.from_buffer_copy(raw)
-            value = endpoints.lookup(raw)
-            if value is not None:
-                address = unpack_address(bytes(key.address.bytes))
-                found[address] = int.from_bytes(value, "little")
-        return found
-
-    def set_endpoint(self, address: Address, number: int) -> None:
-        # Port 0: data leaves from a port per flow, so only the address is listed.
-        self._map("endpoints").update(bytes(self._endpoint(address, 0)), _number(number))
-
-    def delete_endpoint(self, address: Address) -> None:
-        self._map("endpoints").delete(bytes(self._endpoint(address, 0)))
 
     # associations
 
@@ -367,27 +189,11 @@ class Maps:
 
     # inside
 
-    def _map(self, name: str) -> Map:
-        if name not in self._maps:
-            self._maps[name] = Map.pinned(str(self.directory / name))
-        return self._maps[name]
-
-    def _read(self, name: str, number: int) -> bytes:
-        value = self._map(name).lookup(_number(number))
-        if value is None:
-            raise IndexError(f"{name} has no element {number}")
-        return value
-
-    def _zero(self, name: str, numbers: Collection[int]) -> None:
-        item = self._map(name)
-        for number in numbers:
-            item.update(_number(number), bytes(item.element_size))
-
     def _association(self, number: int) -> ctypes.Structure:
         """struct association, its secrets overwritten."""
         kind: Any = self.layout.association
         made: ctypes.Structure = kind()
-        if not self._map("associations").lookup_into(_number(number), made):
+        if not self._map("associations").lookup_into(pack_number(number), made):
             raise IndexError(f"there is no association {number}")
         at = kind.secret.offset  # the secrets are its last members
         ctypes.memset(ctypes.addressof(made) + at, 0, ctypes.sizeof(made) - at)
@@ -399,19 +205,6 @@ class Maps:
         words = memoryview(raw).cast("Q")
         width = self._map(name).value_size // 8
         return [sum(words[field::width]) for field in range(width)]
-
-    def _endpoint(self, address: Address, port: int) -> ctypes.Structure:
-        endpoint: Any = self.layout.endpoint()
-        endpoint.address.bytes[:] = pack_address(address)
-        endpoint.port = int.from_bytes(port.to_bytes(2, "big"), "little")
-        made: ctypes.Structure = endpoint
-        return made
-
-    def _route_key(self, network: Network) -> bytes:
-        key: Any = self.layout.route_key()
-        key.prefix_length = network.prefixlen + (96 if network.version == 4 else 0)
-        key.address.bytes[:] = pack_address(network.network_address)
-        return bytes(key)
 
     def _simple(self, operation: str, number: int) -> None:
         request: Any = self.layout.control_request()
@@ -435,11 +228,3 @@ class Maps:
         if value != results["CONTROL_DONE"]:
             names = {number: name for name, number in results.items()}
             raise ControlError(names.get(value, str(value)))
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep every other caller of the control program out."""
-        return locked(self._lock)
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(4, "little")

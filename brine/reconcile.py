@@ -25,7 +25,7 @@ from brine.records import RouteValues, pack_address, unpack_address
 from brine.roster import Entry, Network, Roster
 from brine.roster import load as load_roster
 
-_NO_VALUES = RouteValues(own=0xFFFFFFFE, nobody=0xFFFFFFFF, outside=1 << 30)  # of no map
+_NO_VALUES = RouteValues(own=-1, nobody=-2, outside=0)  # of no map, for predictions
 
 
 def apply(config: Config, roster_path: Path, check: bool) -> dict[str, Any]:
@@ -202,8 +202,10 @@ def _change_peers(maps: Maps, current: Tables, wanted: Tables) -> None:
         for number, peer in current.peers.items()
         if number not in wanted.peers or wanted.peers[number].identity != peer.identity
     }
-    if replaced:
-        maps.clear_peers(replaced)
+    # What a run that was cut short may have left: no slot's next peer inherits it.
+    left = {association.peer for association in maps.associations()} - current.peers.keys()
+    if replaced | left:
+        maps.clear_peers(replaced | left)
     for number, peer in wanted.peers.items():
         if current.peers.get(number) != peer:
             maps.write_peer(number, peer.identity, peer.endpoint, peer.roaming)

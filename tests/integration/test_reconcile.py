@@ -127,6 +127,23 @@ def test_a_changed_identity_erases_its_associations_only(make: Make) -> None:
     assert after["local_index"] == kept["local_index"]
 
 
+def test_nobody_inherits_what_a_run_cut_short_has_left(make: Make) -> None:
+    one, two, three = make(3)
+    one.reach(two)
+    one.reach(three)
+    one.stop()
+    roster = json.loads(one.paths.roster.read_text())
+    with Maps.of(one.config) as maps:
+        number = next(n for n, peer in maps.peers().items() if peer.identity == two.public)
+        maps._zero("peers", [number])  # the first thing that removal does
+        assert number in {item.peer for item in maps.associations()}
+        roster["peers"][1]["public_key"] = "A" * 42 + "E="
+        one.paths.roster.write_text(json.dumps(roster))
+        one.apply_peers()
+        assert number not in {item.peer for item in maps.associations()}
+    assert one.ping(three.inner4) is not None
+
+
 def test_a_moved_prefix_has_one_owner_at_any_time(host: Host, switch: Switch) -> None:
     apply(host)
     host.apply_peers()
