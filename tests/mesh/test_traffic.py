@@ -22,7 +22,7 @@ def sealed(frames: list[Frame]) -> list[bytes]:
     return [payload for payload in payloads if payload and payload[0] in DATA]
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.permutations(HOSTS, 2))
+@pytest.mark.parametrize(("source", "target"), list(itertools.permutations(HOSTS, 2)))
 def test_every_pair_reaches_each_other(lab: Lab, source: str, target: str) -> None:
     for address in lab.status(target)["addresses"]:
         lab.run(source, f"ping -c 2 -i 0.2 -W 10 {address}")
