@@ -13,6 +13,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 from brine.btf import Btf
@@ -271,6 +272,15 @@ class Run:
         self.nanoseconds = nanoseconds  #: mean duration of a repetition
 
 
+@dataclass(frozen=True)
+class ProgramSize:
+    """A loaded program with all functions it calls."""
+
+    instructions: int  #: of BPF, as the kernel rewrote them
+    machine_bytes: int  #: of the processor, 0 without a JIT
+    verified: int  #: steps of the verifier, which gives up at a million
+
+
 class Program:
     """A loaded program by file descriptor, which the instance owns."""
 
@@ -326,6 +336,14 @@ class Program:
         value: int = options.retval
         return value
 
+    def size(self) -> ProgramSize:
+        """How large it is. The kernel does not say what it verified before 5.16."""
+        info = (c_uint32 * 56)()  # struct bpf_prog_info, its first 224 bytes
+        _check(
+            _obj_info(self.fd, byref(info), byref(c_uint32(224))), "read a program's description"
+        )
+        return ProgramSize(instructions=info[5] // 8, machine_bytes=info[4], verified=info[54])
+
     def id(self) -> int:
         """The kernel's number of the program."""
         info = (c_uint32 * 2)()  # struct bpf_prog_info: type, id
@@ -356,6 +374,9 @@ class Object:
 
     def map_names(self) -> list[str]:
         return list(self._maps)
+
+    def program_names(self) -> list[str]:
+        return list(self._programs)
 
     def set_max_entries(self, name: str, entries: int) -> None:
         _check(_map_set_max(self._maps[name], entries), f"size {name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bpf import elf
+from tests.bpf import count, elf
 from tests.bpf.loaded import Loaded
 
 # Atomic instructions on 64 bits that return the former value: full fences.
@@ -64,3 +64,12 @@ def test_open_fences_before_it_copies_and_marks_by_exchange(bpf_object: Path) ->
     # the mark and `highest`, their tries unrolled, and the confirmation of an association
     assert len(found) > 3
     assert set(found[1:]) == {COMPARE_EXCHANGE}
+
+
+def test_the_verifier_is_far_from_giving_up(loaded: Loaded) -> None:
+    """It does at a million steps; older kernels take more of them for the same program."""
+    found = count.sizes(loaded)
+    print(count.table(found))
+    for name, size in found.items():
+        assert 0 < size.verified < 100_000, name
+        assert size.instructions < 20_000, name
