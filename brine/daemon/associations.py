@@ -9,7 +9,8 @@ to renew, what to erase) and can be rebuilt from them at any moment.
     unconfirmed    RESPONSE received     first packet opens → confirmed; a newer one
     confirmed      above                 10 s after a newer one is confirmed; receive_not_after
 
-What packets are sealed under is the peer's `current`; :func:`better` chooses it.
+Packets are sealed under the peer's `current`: the newest that is not pending. Both sides see
+the same order, since of two exchanges that cross only one is answered (exchanges.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Protocol
 
 from brine.daemon.indices import Indices
 from brine.daemon.journal import Log
-from brine.daemon.peers import Attempt, Living, Peer, PeerTable
+from brine.daemon.peers import Living, Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
 from brine.exchange import Established
 from brine.records import Association, ControlError, PeerState
@@ -62,20 +63,6 @@ class NoSlot(Exception):
     """Every slot for associations is in use or at rest."""
 
 
-def better(one: Living, other: Living, smaller_initiates: bool) -> Living:
-    """Which of two associations to send under: the newer, unless both sides initiated at
-    once. Then the confirmed one; of two, that initiated by the bytewise smaller identity.
-
-    :param smaller_initiates: whether our identity is the smaller one.
-    """
-    if one.rival is not None and one.rival is other.rival and one.initiated != other.initiated:
-        if one.confirmed != other.confirmed:
-            return one if one.confirmed else other
-        if one.confirmed:
-            return one if one.initiated == smaller_initiates else other
-    return max(one, other, key=lambda living: living.created)
-
-
 class Associations:
     """All of this host's.
 
@@ -89,7 +76,6 @@ class Associations:
         timers: Timers,
         indices: Indices,
         log: Log,
-        own_identity: Callable[[], bytes],
         confirmed: Callable[[Peer, Living], None],
         renew: Callable[[Peer], None],
     ) -> None:
@@ -97,7 +83,6 @@ class Associations:
         self._timers = timers
         self._indices = indices
         self._log = log
-        self._own_identity = own_identity
         self._confirmed = confirmed
         self._renew = renew
         self._free: deque[tuple[int, int]] = deque()  # not before, number
@@ -140,33 +125,18 @@ class Associations:
             if number not in used:
                 self._free.append((0, number))
         for peer in table:
-            self._adopt_current(peer)
-        return sum(len(peer.living) for peer in table)
-
-    def _adopt_current(self, peer: Peer) -> None:
-        sending = self._data_path.peer_state(peer.number).sending
-        peer.current = next((one for one in peer.living if one.number == sending), None)
-        fresher = [one for one in peer.living if one.sends and one is not peer.current]
-        # What an earlier run chose stays, unless it was killed before it could publish.
-        if peer.current is None or any(
-            not one.confirmed and one.created > peer.current.created for one in fresher
-        ):
             self.elect(peer)
-        else:
-            self._retire(peer)
+        return sum(len(peer.living) for peer in table)
 
     def install(
         self,
         peer: Peer,
         established: Established,
         *,
-        rival: Attempt | None,
         timestamp: bytes | None = None,
         source: Endpoint | None = None,
     ) -> Living:
         """Install, and publish if we initiated; a peer's older unconfirmed one is erased.
-
-        :param rival: our attempt that crossed the peer's, if they did.
 
         :raises NoSlot: if the maps are full.
         :raises ControlError: if the control program refuses.
@@ -182,7 +152,6 @@ class Associations:
             receive_not_after=now + ERASE,
             timestamp=timestamp,
             source=source,
-            rival=rival,
         )
         older = [one for one in peer.living if one.initiated == living.initiated]
         peer.living.append(living)
@@ -238,10 +207,7 @@ class Associations:
         if not candidates:
             peer.current = None
             return
-        smaller = self._own_identity() < peer.identity
-        best = candidates[0]
-        for one in candidates[1:]:
-            best = better(best, one, smaller)
+        best = max(candidates, key=lambda one: one.created)
         if self._data_path.peer_state(peer.number).sending != best.number:
             self._data_path.publish(best.number)
         if peer.current is not best:

@@ -273,18 +273,13 @@ class Exchanges:
             self.prompted(peer, "an initiation below the floor")
         if verdict is not Verdict.FRESH:
             raise Refused(f"a timestamp {verdict.value}")
+        self._cross(peer)
         index = self._indices.allot()
         try:
             message, established = self._responder.respond(opened, index)
             self.floors.hold(opened.identity, opened.timestamp)
-            if peer.attempt is not None:
-                peer.attempt.crossed = True
             living = self.associations.install(
-                peer,
-                established,
-                rival=peer.attempt,
-                timestamp=opened.timestamp,
-                source=source,
+                peer, established, timestamp=opened.timestamp, source=source
             )
         except BaseException:
             self._indices.release(index)
@@ -293,6 +288,22 @@ class Exchanges:
             self._move(peer, source)  # it must be able to get the answer to its first packet
         self._ways.send(message, source)
         self._log.debug("initiation answered", peer=peer.name, association=living.number)
+
+    def _cross(self, peer: Peer) -> None:
+        """The peer began an exchange while ours is under way: that of the smaller identity
+        goes on, so that one association comes of it and both sides agree which.
+
+        :raises Refused: if it is ours. A second one is answered nevertheless: perhaps ours
+            does not arrive at all.
+        """
+        attempt = peer.attempt
+        if attempt is None or attempt.initiator is None:
+            return
+        if peer.identity < self.own_identity:
+            self.abandon(peer)
+        elif not attempt.crossed:
+            attempt.crossed = True
+            raise Refused("an INITIATION that crossed ours")
 
     def _response(self, data: bytes, source: Endpoint) -> None:
         receiver = messages.parse(self._layout, messages.RESPONSE, data).receiver
@@ -310,9 +321,7 @@ class Exchanges:
 
     def _established(self, peer: Peer, established: Established, attempt: Attempt) -> None:
         try:
-            living = self.associations.install(
-                peer, established, rival=attempt if attempt.crossed else None
-            )
+            living = self.associations.install(peer, established)
         except BaseException:
             self._indices.release(established.local_index)
             raise

@@ -21,7 +21,7 @@ class Attempt:
     initiator: Initiator | None = None  #: of the newest INITIATION
     timer: Timer | None = None  #: the next INITIATION, or giving up
     hastened: bool = False  #: a COOKIE has brought the next INITIATION forward
-    crossed: bool = False  #: the peer initiated meanwhile
+    crossed: bool = False  #: the peer initiated meanwhile, and was not answered
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +38,6 @@ class Living:
     #: of the INITIATION that we answered, and where that came from
     timestamp: bytes | None = None
     source: Endpoint | None = None
-    #: what we began while the peer began this one, or the other way round: two associations
-    #: of one attempt come of both sides initiating at once
-    rival: Attempt | None = None
     proofs: int = 0  #: keepalives asked for so far to have it confirmed
     end: Timer | None = None
     renew: Timer | None = None

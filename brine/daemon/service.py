@@ -106,7 +106,6 @@ class Service:
             self._timers,
             indices,
             log,
-            own_identity=lambda: self._exchanges.own_identity,
             confirmed=self._exchanges.confirmed,
             renew=lambda peer: self._exchanges.initiate(peer, "age"),
         )

@@ -41,9 +41,16 @@ class World:
         self._sequence = itertools.count()
         #: decides on each message between two hosts: False loses it
         self.passes: Callable[[Host, Host, bytes | Data], bool] = lambda *_: True
+        #: when each copy of a message arrives, ns from now
+        self.delays: Callable[[], list[int]] = lambda: [DELAY]
 
     def carry(self, arrive: Callable[[], None]) -> None:
-        heapq.heappush(self._arrivals, (self.now + DELAY, next(self._sequence), arrive))
+        """Over the network."""
+        for delay in self.delays():
+            self.later(delay, arrive)
+
+    def later(self, delay: int, call: Callable[[], None]) -> None:
+        heapq.heappush(self._arrivals, (self.now + delay, next(self._sequence), call))
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -72,12 +79,15 @@ class Data:
     index: int
     secret: bytes
     packet: bytes  #: empty: a keepalive
+    nonce: int = 0
 
 
 @dataclass
 class Slot:
     association: Association
     secret: bytes
+    counter: int = 0
+    opened: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -197,7 +207,6 @@ class Host:
         )  # fmt: skip
         self.associations = Associations(
             self.maps, self.timers, indices, log,
-            own_identity=lambda: self.credential.public,
             confirmed=self.exchanges.confirmed,
             renew=lambda peer: self.exchanges.initiate(peer, "age"),
         )  # fmt: skip
@@ -286,7 +295,8 @@ class Host:
             last_data_sent=self.world.now if packet else state.last_data_sent,
         )
         other = next(peer for known, peer, _roaming in self.peer_list if known == number)
-        data = Data(slot.association.remote_index, slot.secret, packet)
+        data = Data(slot.association.remote_index, slot.secret, packet, slot.counter)
+        slot.counter += 1
         if self.world.passes(self, other, data):
             self.world.carry(lambda: other.open(data, self))
 
@@ -302,12 +312,15 @@ class Host:
         found = slot.association
         if self.world.now >= found.receive_not_after or slot.secret != data.secret:
             return
+        if data.nonce in slot.opened:
+            return
+        slot.opened.add(data.nonce)
         if found.state != "confirmed":
             slot.association = replace(found, state="confirmed")
             if found.state == "pending":
                 self.maps.set_sending(found.peer, found.number)
             if self.running:
-                self.world.carry(lambda: self._confirmed(found.peer, found.number))
+                self.world.later(0, lambda: self._confirmed(found.peer, found.number))
         now = self.world.now
         state = self.maps.peer_state(found.peer)
         self.maps.states[found.peer] = replace(

@@ -138,7 +138,8 @@ def test_simultaneous_initiation_keeps_the_smaller_identitys(layout: Layout) -> 
     world.run(1)
     assert two.received == [packet(TO_TWO, b"from one")]
     assert one.received == [packet(TO_ONE, b"from two")]
-    world.run(15)
+    assert two.sent("response") == 1
+    assert one.sent("response") == 0
     for host, initiated in ((one, True), (two, False)):
         (association,) = host.maps.associations()
         assert association.state == "confirmed"
@@ -157,8 +158,11 @@ def test_simultaneous_initiation_loses_no_packet_while_both_live(layout: Layout)
     assert len(set(two.received)) == len(two.received) == 200
 
 
-@pytest.mark.parametrize("lost", ["initiation", "response", "data"])
-@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    ("side", "lost"),
+    # The smaller identity, side 0, answers nothing while its own exchange is under way.
+    [(0, "initiation"), (0, "data"), (1, "initiation"), (1, "response"), (1, "data")],
+)
 def test_simultaneous_initiation_survives_a_loss(layout: Layout, lost: str, side: int) -> None:
     world, one, two = pair(layout)
     kinds = {1384: "initiation", 1232: "response"}
@@ -332,7 +336,7 @@ def test_clock_that_was_ahead_locks_nobody_out(layout: Layout) -> None:
     one.send(two, packet(TO_TWO, b"behind"))
     world.run(10)
     assert two.received == [packet(TO_TWO, b"ahead"), packet(TO_TWO, b"behind")]
-    assert two.sent("initiation") == 1
+    assert one.sent("response") == 1
 
 
 def test_replayed_initiation_has_no_effect(layout: Layout) -> None:
