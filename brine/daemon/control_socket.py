@@ -75,6 +75,8 @@ class ControlSocket:
         self._loop.watch(connection, lambda: self._read(client))
 
     def _read(self, client: _Client) -> None:
+        if client not in self._clients:  # closed by what was handled just before
+            return
         try:
             data = client.connection.recv(REQUEST_MAX)
         except BlockingIOError:
@@ -108,6 +110,8 @@ class ControlSocket:
         return verb(request)
 
     def _write(self, client: _Client) -> None:
+        if client not in self._clients:
+            return
         try:
             sent = client.connection.send(client.answer)
         except BlockingIOError:

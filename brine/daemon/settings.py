@@ -42,6 +42,7 @@ def binding(config: Config, maps: Maps) -> Binding:
         source6=_source(settings.source6),
         port=int.from_bytes(settings.port.to_bytes(2, "little"), "big"),
         interface=config.interface,
+        index=settings.underlay_ifindex,
     )
 
 

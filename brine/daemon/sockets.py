@@ -40,6 +40,7 @@ class Binding:
     source6: Address | None
     port: int
     interface: str
+    index: int  #: of the interface, which may have been made anew
 
 
 class Underlay:
@@ -49,7 +50,6 @@ class Underlay:
         self._loop = loop
         self._handle = handle
         self._sockets: dict[int, socket.socket] = {}  # by IP version
-        self._scope = 0
         self.binding: Binding | None = None
 
     def bind(self, binding: Binding) -> None:
@@ -63,9 +63,8 @@ class Underlay:
         sources: Iterable[Address | None] = (binding.source4, binding.source6)
         addresses = [address for address in sources if address is not None]
         try:
-            self._scope = socket.if_nametoindex(binding.interface)
             for address in addresses:
-                bound = _open(address, binding, self._scope)
+                bound = _open(address, binding)
                 self._sockets[address.version] = bound
                 self._loop.watch(bound, lambda bound=bound: self._read(bound))  # type: ignore[misc]
         except OSError as error:
@@ -90,12 +89,12 @@ class Underlay:
     def send(self, data: bytes, to: Endpoint) -> bool:
         """Whether the datagram left; losing one is what retries are for."""
         bound = self._sockets.get(to.address.version)
-        if bound is None:
+        if bound is None or self.binding is None:
             return False
         with contextlib.suppress(OSError):
             target: tuple[object, ...] = (str(to.address), to.port)
             if to.address.version == 6:
-                target += (0, self._scope if to.address.is_link_local else 0)
+                target += (0, self.binding.index if to.address.is_link_local else 0)
             bound.sendto(data, target)
             return True
         return False
@@ -108,7 +107,7 @@ class Underlay:
         self.binding = None
 
 
-def _open(address: Address, binding: Binding, scope: int) -> socket.socket:
+def _open(address: Address, binding: Binding) -> socket.socket:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     bound = socket.socket(
         family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_UDP
@@ -123,7 +122,9 @@ def _open(address: Address, binding: Binding, scope: int) -> socket.socket:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
             bound.setsockopt(socket.IPPROTO_UDP, _UDP_NO_CHECK6_RX, 1)
-            bound.bind((str(address), binding.port, 0, scope if address.is_link_local else 0))
+            bound.bind(
+                (str(address), binding.port, 0, binding.index if address.is_link_local else 0)
+            )
         else:
             # The address may come a moment later than we do (DHCP, duplicate detection).
             bound.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)

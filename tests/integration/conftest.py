@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,10 +53,15 @@ def make(
     """Makes hosts whose data path is up and whose daemons run."""
     made: list[Host] = []
 
-    def hosts(count: int, version: int = 4, psks: list[bytes] | None = None) -> list[Host]:
+    def hosts(
+        count: int,
+        version: int = 4,
+        psks: list[bytes] | None = None,
+        roaming: Collection[int] = (),
+    ) -> list[Host]:
         for number in range(1, count + 1):
             made.append(Host(switch, number, tmp_path / f"host{number}", bpffs, bpf_object))
-        roster = roster_of(made, version)
+        roster = roster_of(made, version, roaming)
         for number, host in enumerate(made):
             host.configure(roster, psks[number] if psks else None)
             host.apply()

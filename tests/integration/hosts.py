@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -232,13 +232,15 @@ class Host:
         return self.inside(probe.receive, [self.inner4], seconds, runs)
 
 
-def roster_of(hosts: list[Host], version: int = 4) -> str:
-    """The roster of these hosts, which meet over IPv4 or IPv6."""
+def roster_of(hosts: list[Host], version: int = 4, roaming: Collection[int] = ()) -> str:
+    """The roster of these hosts, which meet over IPv4 or IPv6; of those whose numbers are in
+    `roaming` nobody knows where they are."""
+    wandering = {f"host{number}": {"endpoint": None, "roaming": True} for number in roaming}
     return json.dumps(
         {
             "version": 1,
             "networks": ["10.77.0.0/16", "fd62:7269:6e65::/48"],
-            "peers": [host.entry(version) for host in hosts],
+            "peers": [{**host.entry(version), **wandering.get(host.name, {})} for host in hosts],
         }
     )
 

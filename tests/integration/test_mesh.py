@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from brine import dataplane
+from brine import dataplane, verify
 from brine.control_client import NotRunning
 from brine.errors import BrineError
 from brine.maps import Maps
@@ -177,6 +177,57 @@ def test_rebooted_peer_is_reached_again(make: Make, who: int) -> None:
     one.reach(two)
     two.reach(one)
     eventually(lambda: confirmed(one, two))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_data_of_an_unknown_index_leads_to_an_exchange(make: Make, version: int) -> None:
+    one, two = make(2, version)
+    one.reach(two)
+    two.kill()
+    two.forget()
+    two.apply()
+    two.start()
+    assert one.ping(two.inner4) is None  # lost, but not in vain
+
+    def begun() -> bool:
+        """the peer that forgot has begun an exchange"""
+        return 'reason="data of an unknown index"' in two.log
+
+    eventually(begun, 5)
+    one.reach(two, 5)
+
+
+def test_roaming_peer_is_followed(make: Make) -> None:
+    home, rover = make(2, roaming={2})
+    assert home.peer(rover)["endpoint"] is None
+    assert home.ping(rover.inner4) is None
+    assert rover.ping(home.inner4) is not None
+    assert home.peer(rover)["endpoint"] == f"{rover.underlay4.ip}:{PORT}"
+    assert home.ping(rover.inner4) is not None
+
+
+def test_verify_says_who_answers_and_why_others_do_not(make: Make) -> None:
+    one, two, three = make(3)
+    answer = one.inside(verify.run, one.config, 4, 5)
+    assert answer["findings"] == []
+    assert {reached["peer"] for reached in answer["reached"]} == {"host2", "host3"}
+    three.set_mesh_secret(SECRET)
+    three.ask("reload")
+    one.ask("rotate")
+    two.kill()
+    two.forget()
+    answer = one.inside(verify.run, one.config, 4, 1)
+    assert {finding["check"] for finding in answer["findings"]} == {"echo"}
+    assert all(finding["fatal"] for finding in answer["findings"])
+    assert answer["reached"] == []
+    assert "logs" in answer
+    one.stop()
+    answer = one.inside(verify.run, one.config, 4, 1)
+    assert "daemon" in {finding["check"] for finding in answer["findings"]}
+    one.forget()
+    answer = one.inside(verify.run, one.config, 4, 1)
+    (finding,) = answer["findings"]
+    assert finding["check"] == "data path"
 
 
 def test_both_at_once(make: Make) -> None:
