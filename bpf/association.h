@@ -104,6 +104,7 @@ enum race_place {
 	RACE_OPEN_VERIFIED,
 	RACE_OPEN_MARKED, /* before the life is read again */
 	RACE_OPEN_TAKEN, /* after that */
+	RACE_CONTROL_CLAIMED, /* INSTALL owns the association, and has written nothing */
 };
 #ifndef RACE
 #define RACE(place, association)

@@ -186,6 +186,18 @@ static __always_inline int control_bad_keys(const struct control_request *reques
 	       control_is_zero(receive) || !control_difference(send, receive);
 }
 
+/* An unused slot of `peers` is zeros, which is nobody's identity. */
+static __always_inline int control_is_peer(const struct control_request *request,
+					   const struct peer *peer)
+{
+	struct control_key identity = CONTROL_KEY(request, identity), current;
+	int i;
+
+	for (i = 0; i < KEY_SIZE / 8; i++)
+		current.word[i] = ((const volatile __u64 *)peer->identity)[i];
+	return !control_is_zero(identity) && !control_difference(identity, current);
+}
+
 /* Both generation-0 boxes. Returns 0, or -1. */
 static __always_inline int control_fill_boxes(const struct control_request *request,
 					      __u32 number, __u64 now)
@@ -219,14 +231,10 @@ static __always_inline int control_install(const struct control_request *request
 	struct association *association = association_at(number);
 	struct peer *entry = bpf_map_lookup_elem(&peers, &peer);
 	__u64 life, now = bpf_ktime_get_boot_ns();
-	struct control_key identity;
 
 	if (!association || !entry || request->initiated > 1 || control_bad_keys(request))
 		return CONTROL_BAD_REQUEST;
-	/* An unused slot of `peers` is zeros, which is nobody's identity. */
-	identity = CONTROL_KEY(request, identity);
-	if (control_is_zero(identity) ||
-	    control_difference(identity, *(struct control_key *)entry->identity))
+	if (!control_is_peer(request, entry))
 		return CONTROL_WRONG_PEER;
 	life = life_read(&association->state);
 	if (life_state(life) != ASSOCIATION_FREE)
@@ -237,6 +245,13 @@ static __always_inline int control_install(const struct control_request *request
 	if (!life_swap(&association->state, life, life_next(life, ASSOCIATION_CLAIMED)))
 		return CONTROL_BUSY;
 	life = life_next(life, ASSOCIATION_FREE);
+	RACE(RACE_CONTROL_CLAIMED, number);
+	/* Again: whoever takes a peer out clears its identity, then erases what is
+	 * not FREE. Either that one sees our claim, or we see the identity gone. */
+	if (!control_is_peer(request, entry)) {
+		life_store(&association->state, life);
+		return CONTROL_WRONG_PEER;
+	}
 	/* A packet of this index meets a CLAIMED association: dropped. */
 	if (control_enter_index(index, number, now)) {
 		life_store(&association->state, life);

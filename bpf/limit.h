@@ -12,18 +12,15 @@ enum limit_rate {
 	LIMIT_INTERVAL_NS = 10000000, /* one more every 10 ms */
 };
 
-/* 1 if the peer may punt another packet. CPUs race without a lock: each reads a
- * value once and writes what follows from it, so that they may spend one token
- * together, but never drive the count below zero. */
-static __always_inline int limit_take(__u32 peer, __u64 now)
+/* 1 if another packet may pass. CPUs race without a lock: each reads a value once
+ * and writes what follows from it, so that they may spend one token together,
+ * but never drive the count below zero. */
+static __always_inline int bucket_take(struct bucket *bucket, __u64 now)
 {
-	struct limit *limit = bpf_map_lookup_elem(&limits, &peer);
-	__u64 tokens, updated, earned;
+	__u64 tokens = *(volatile __u64 *)&bucket->tokens;
+	__u64 updated = *(volatile __u64 *)&bucket->updated;
+	__u64 earned;
 
-	if (!limit)
-		return 0;
-	tokens = *(volatile __u64 *)&limit->tokens;
-	updated = *(volatile __u64 *)&limit->updated;
 	/* Another CPU may have been here with a later `now`. */
 	earned = now > updated ? (now - updated) / LIMIT_INTERVAL_NS : 0;
 	if (earned) {
@@ -33,11 +30,25 @@ static __always_inline int limit_take(__u32 peer, __u64 now)
 			tokens = LIMIT_BURST;
 			updated = now;
 		}
-		*(volatile __u64 *)&limit->updated = updated;
+		*(volatile __u64 *)&bucket->updated = updated;
 	}
 	if (tokens)
-		*(volatile __u64 *)&limit->tokens = tokens - 1;
+		*(volatile __u64 *)&bucket->tokens = tokens - 1;
 	return tokens != 0;
+}
+
+static __always_inline int limit_send(__u32 peer, __u64 now)
+{
+	struct limit *limit = bpf_map_lookup_elem(&limits, &peer);
+
+	return limit && bucket_take(&limit->send, now);
+}
+
+static __always_inline int limit_receive(__u32 peer, __u64 now)
+{
+	struct limit *limit = bpf_map_lookup_elem(&limits, &peer);
+
+	return limit && bucket_take(&limit->receive, now);
 }
 
 #endif

@@ -187,10 +187,17 @@ enum route_value {
 	ROUTE_NONE = 0xffffffff, /* in the mesh's networks, but nobody's */
 };
 
-/* Token bucket; `limits` holds one per peer. */
-struct limit {
+/* Token bucket. */
+struct bucket {
 	__u64 updated; /* boot clock, ns */
 	__u64 tokens;
+};
+
+/* What of a peer's packets may reach the daemon. Two buckets: whoever forges the
+ * peer's address on the underlay must not keep our own packets from it. */
+struct limit {
+	struct bucket send; /* seal: packets without a box */
+	struct bucket receive; /* open: packets of unknown index */
 };
 
 enum event_kind {

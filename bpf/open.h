@@ -192,7 +192,7 @@ static __always_inline int open_unknown(const struct open_packet *packet)
 	/* Data leaves from a port per flow, so only the address is listed. */
 	source.port = 0;
 	peer = bpf_map_lookup_elem(&endpoints, &source);
-	if (peer && limit_take(*peer, packet->now)) {
+	if (peer && limit_receive(*peer, packet->now)) {
 		stat_count(STAT_OPEN_PASS_UNKNOWN, packet->length);
 		return XDP_PASS;
 	}

@@ -100,7 +100,7 @@ static __always_inline int seal_punt(struct __sk_buff *skb,
 
 	if (!length || length > EVENT_DATA_MAX) /* a keepalive is not worth holding */
 		goto out;
-	if (!limit_take(packet->peer, packet->now)) {
+	if (!limit_send(packet->peer, packet->now)) {
 		reason = STAT_SEAL_NO_BOX_LIMITED;
 		goto out;
 	}

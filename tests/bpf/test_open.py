@@ -133,6 +133,17 @@ def test_unknown_index_of_a_listed_source_is_passed_at_a_limited_rate(scene: Rec
     assert scene.host.open(scene.frame(scene.data(scene.inner()))).value == XDP_REDIRECT
 
 
+def test_what_comes_in_does_not_use_up_what_may_go_out(scene: Receiver) -> None:
+    """Whoever forges the peer's address must not keep our packets from the daemon."""
+    scene.host.list_endpoint(THEIRS[4], PEER)
+    frame = scene.frame(packets.data(bytes(32), bytes(16), 0xDEAD, scene.inner()))
+    for _ in range(300):
+        scene.host.open(frame)
+    scene.host.stats()
+    scene.host.seal(packets.ethernet(packets.udp_packet(INSIDE[4], PEERS_OWN[4], b"ours")))
+    assert scene.host.stats() == {"seal_no_box": 1}
+
+
 # Forgeries
 
 

@@ -250,3 +250,23 @@ def test_a_word_moved_on_between_look_and_mark(raced: Host) -> None:
     assert raced.stats() == {"open_replay": 1}
     window = raced.read("windows", "windows", OPENING * 4).lane[0]
     assert (window.words[0], window.highest) == (1 << 32 | 1, 0)
+
+
+# control
+
+
+def test_a_peer_taken_out_while_an_exchange_is_installed(raced: Host) -> None:
+    """Its identity goes between the first check and the claim: nothing is installed."""
+    raced.configure()
+    raced.peer(2, ("198.51.100.9", 4747))
+    race = Race(raced, "CONTROL_CLAIMED", "CLEAR_PEER")
+    race.renew(OPENING, 2, Keys(), initiated=True).arm()
+    keys = Keys()
+    request = raced.install_request(OPENING, 2, keys, index=NEW_INDEX, remote=1)
+    assert raced.control(request) == "WRONG_PEER"
+    race.disarm()
+    assert raced.state(OPENING) == "free"
+    assert list(raced.loaded.map("indices").keys()) == []
+    assert not any(raced.value("boxes", OPENING * 8))
+    raced.peer(2, ("198.51.100.9", 4747))
+    raced.install(OPENING, 2, keys, index=NEW_INDEX, remote=1)  # the slot is as good as before
