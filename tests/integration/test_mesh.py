@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from brine import dataplane, verify
+from brine import dataplane, keys, verify
 from brine.control_client import NotRunning
 from brine.errors import BrineError
+from brine.exchange import NO_PSK, Initiator
 from brine.maps import Maps
 from tests.integration.conftest import Make
 from tests.integration.hosts import PORT, Host, NotReady, eventually, roster_of
@@ -195,6 +196,33 @@ def test_data_of_an_unknown_index_leads_to_an_exchange(make: Make, version: int)
 
     eventually(begun, 5)
     one.reach(two, 5)
+
+
+def test_flood_of_initiations_keeps_nobody_out(make: Make) -> None:
+    """A stranger who knows a public key, in a mesh without a secret, can make its mac1."""
+    one, two, three = make(3)
+    with Maps.of(two.config) as maps:
+        stranger = keys.generate_private()
+        message = Initiator(maps.layout, stranger, two.public, NO_PSK, 1, bytes(12)).message
+    target = str(two.underlay4.ip), PORT
+    ending = threading.Event()
+
+    def flood() -> None:
+        with three.inside(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while not ending.is_set():
+                for _ in range(20):
+                    sender.sendto(message, target)
+                time.sleep(0.02)
+
+    with ThreadPoolExecutor(1) as pool:
+        flooding = pool.submit(flood)
+        try:
+            eventually(lambda: two.ask("status")["cookies"] > 0)
+            one.reach(two)
+        finally:
+            ending.set()
+        flooding.result()
+    assert three.association(two) is None
 
 
 def test_roaming_peer_is_followed(make: Make) -> None:
