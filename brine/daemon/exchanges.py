@@ -14,8 +14,6 @@ No socket and no map is touched here but through what is passed in.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from brine import messages
@@ -27,6 +25,7 @@ from brine.daemon.journal import Log
 from brine.daemon.peers import Attempt, Living, Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps, Verdict
+from brine.daemon.ways import Ways
 from brine.exchange import Credential, Established, Initiator, Refused, Responder
 from brine.layout import Layout
 from brine.records import ControlError
@@ -41,17 +40,6 @@ ALIVE = 15 * SECOND  #: an association that authenticated a packet that recently
 SETTLE = 2 * SECOND  #: packets punted before a publication arrive that much later at most
 REASONS = 64  #: told apart when counting what was refused
 PROOFS = (1, 2, 4)  #: s between keepalives that ask for confirmation, then 5 each
-
-
-@dataclass
-class Ways:
-    """What leaves an exchange: `send` a message to an endpoint, `packet` and `keepalive` to be
-    sealed, `moved` when a roaming peer is at another endpoint."""
-
-    send: Callable[[bytes, Endpoint], bool]
-    packet: Callable[[bytes], bool]
-    keepalive: Callable[[int], bool]
-    moved: Callable[[Peer, Endpoint], None]
 
 
 class Exchanges:

@@ -12,9 +12,10 @@ Called every half second; peers without an association cost nothing.
 from __future__ import annotations
 
 from brine.daemon.associations import Associations
-from brine.daemon.exchanges import Exchanges, Ways
+from brine.daemon.exchanges import Exchanges
 from brine.daemon.peers import Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
+from brine.daemon.ways import Ways
 from brine.records import PeerState
 
 TICK = SECOND // 2

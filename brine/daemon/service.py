@@ -16,7 +16,7 @@ from brine.config import DEVICE, Config
 from brine.daemon import settings, state
 from brine.daemon.associations import Associations
 from brine.daemon.control_socket import ControlSocket
-from brine.daemon.exchanges import Exchanges, Ways
+from brine.daemon.exchanges import Exchanges
 from brine.daemon.hold import HoldQueue
 from brine.daemon.indices import Indices
 from brine.daemon.inject import Injector
@@ -28,6 +28,7 @@ from brine.daemon.peers import Peer, PeerTable
 from brine.daemon.sockets import Underlay
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps
+from brine.daemon.ways import Ways
 from brine.errors import BrineError
 from brine.exchange import Credential
 from brine.libbpf import RingBuffer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from brine import keys
 from brine.daemon.associations import Associations
-from brine.daemon.exchanges import Exchanges, Ways
+from brine.daemon.exchanges import Exchanges
 from brine.daemon.hold import HoldQueue
 from brine.daemon.indices import Indices
 from brine.daemon.journal import ERROR, Log
@@ -22,6 +22,7 @@ from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.peers import Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps
+from brine.daemon.ways import Ways
 from brine.exchange import NO_PSK, Credential, Established
 from brine.layout import Layout
 from brine.records import Association, ControlError, PeerState
