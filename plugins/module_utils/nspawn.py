@@ -33,6 +33,9 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 
 BRIDGE = "underlay"
 
+# Where a host's systemd listens for ssh.
+SSH_SOCKET = "/run/sshd.sock"
+
 
 def check_name(module: AnsibleModule, parameter: str, value: str) -> None:
     """Fail the task if `value` names neither a lab nor a host."""
@@ -57,16 +60,20 @@ def ssh_config(lab: str) -> Path:
 
 
 def ssh_config_text(lab: str) -> str:
-    """What `ssh_config` holds. The way to a host is this machine's kernel: ssh enters the
-    host's namespaces and starts sshd there for this one connection. A host that is reached
+    """What `ssh_config` holds. The way to a host is this machine's kernel: a socket in the
+    host's own file system, where its systemd listens and starts sshd. A host that is reached
     otherwise says so in a configuration of its own."""
     return f"""\
 Include {STATE}/{lab}/*/ssh_config
+Match exec "test -e {RUNTIME}/{lab}/%n/leader"
+    ProxyCommand nc -U /proc/$(cat {RUNTIME}/{lab}/%n/leader)/root{SSH_SOCKET}
+    ControlMaster auto
+    ControlPath {RUNTIME}/{lab}/%n/ssh
+    ControlPersist 60
 Host *
     User root
     IdentityFile {ssh_key(lab)}
     IdentitiesOnly yes
-    ProxyCommand nsenter --all --target $(cat {RUNTIME}/{lab}/%n/leader) /usr/sbin/sshd -i
     # There is nobody on that way to mistake a host for.
     StrictHostKeyChecking no
     UserKnownHostsFile /dev/null

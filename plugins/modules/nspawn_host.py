@@ -57,7 +57,7 @@ options:
     type: int
     default: 60
 requirements:
-  - root on a machine with systemd-nspawn, iproute2 and ssh-keygen
+  - root on a machine with systemd-nspawn, iproute2, ssh-keygen and OpenBSD's netcat
 attributes:
   check_mode:
     description: Predicts without changing.
@@ -83,7 +83,7 @@ EXAMPLES = r"""
   delegate_to: localhost
 
 # Its inventory then has:
-#   ansible_ssh_common_args: -F /var/lib/brine-lab/lab/ssh_config
+#   ansible_ssh_args: -F /var/lib/brine-lab/lab/ssh_config
 """
 
 RETURN = r"""

@@ -85,6 +85,8 @@ MASKED_UNITS = (
     "apt-daily-upgrade.timer",
     "e2scrub_all.timer",
     "fstrim.timer",
+    "ssh.service",
+    "sshd.service",
 )
 
 SSHD_CONFIG = """\
@@ -95,6 +97,36 @@ PrintMotd no
 UseDNS no
 UsePAM no
 """
+
+# sshd runs for one connection, started by systemd: a child of the host's own init, whose end is
+# seen and waited for at shutdown, and which needs no network.
+SSH_UNITS = {
+    "ssh.socket": f"""\
+[Unit]
+Description=ssh from the machine that runs this host
+
+[Socket]
+ListenStream={nspawn.SSH_SOCKET}
+SocketMode=0600
+Accept=yes
+MaxConnections=1000
+
+[Install]
+WantedBy=sockets.target
+""",
+    "ssh@.service": """\
+[Unit]
+Description=ssh from the machine that runs this host
+
+[Service]
+ExecStart=-/usr/sbin/sshd -i
+StandardInput=socket
+StandardError=journal
+RuntimeDirectory=sshd
+RuntimeDirectoryMode=0755
+RuntimeDirectoryPreserve=yes
+""",
+}
 
 # Not needed to run a host, and half of its size.
 EXCLUDED_PATHS = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
@@ -108,6 +140,11 @@ def finish(root: Path) -> None:
         key.unlink()
     (root / "etc/ssh/sshd_config.d").mkdir(parents=True, exist_ok=True)
     (root / "etc/ssh/sshd_config.d/lab.conf").write_text(SSHD_CONFIG)
+    for name, text in SSH_UNITS.items():
+        (root / "etc/systemd/system" / name).write_text(text)
+    wanted = root / "etc/systemd/system/sockets.target.wants"
+    wanted.mkdir(exist_ok=True)
+    (wanted / "ssh.socket").symlink_to("../ssh.socket")
     for unit in MASKED_UNITS:
         link = root / "etc/systemd/system" / unit
         link.unlink(missing_ok=True)
@@ -149,6 +186,7 @@ def main() -> None:
             module.params["mirror"],
             MASKED_UNITS,
             SSHD_CONFIG,
+            SSH_UNITS,
             EXCLUDED_PATHS,
         ]
     )

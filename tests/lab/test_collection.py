@@ -30,6 +30,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of a user's own, with the collection and an inventory in it."""
     directory = tmp_path_factory.mktemp("elsewhere")
+    (directory / "ansible.cfg").touch()  # the defaults, nothing of ours
     subprocess.run(
         [
             *("ansible-galaxy", "collection", "install", "--offline"),
@@ -37,7 +38,7 @@ def elsewhere(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         check=True,
         cwd=directory,
-        env={**os.environ, "ANSIBLE_CONFIG": "/dev/null"},
+        env={**os.environ, "ANSIBLE_CONFIG": str(directory / "ansible.cfg")},
     )
     shutil.copytree(ROOT / "inventories/lab", directory / "inventory")
     return directory
@@ -56,7 +57,7 @@ def test_the_archive_holds_what_a_user_needs_and_no_more(archive: Path) -> None:
 def test_the_mesh_comes_up_from_it(lab: Lab, elsewhere: Path) -> None:
     user = Lab(lab.name, elsewhere / "inventory")
     environment = {
-        "ANSIBLE_CONFIG": "/dev/null",
+        "ANSIBLE_CONFIG": str(elsewhere / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(elsewhere / "collections"),
         "ANSIBLE_INJECT_FACT_VARS": "False",
         # Nothing is in these, as on another machine: all must come from the collection.
