@@ -33,6 +33,8 @@ lab: bootstrap-lab ## Make three hosts on this machine, give them their mesh, an
 	$(PLAY) playbooks/lab.yml
 	$(PLAY) site.yml
 	$(PLAY) playbooks/lab_report.yml
+	@cat /var/lib/brine-lab/$(LAB)/report
+	@printf '\n  A shell on a host: make lab-shell HOST=lab1. Remove it all: make lab-down.\n'
 
 lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=lab2
 	@test -e /run/brine-lab/$(LAB)/$(HOST)/ready || { \
@@ -43,6 +45,9 @@ lab-down: bootstrap ## Remove the lab; only the image cache stays, in /var/cache
 	$(PLAY) playbooks/lab.yml -e lab_state=absent
 
 lab-clean: lab-down ## Remove the lab and the image cache
+	@test -z "$$(ls -A /var/lib/brine-lab 2>/dev/null)" || { \
+	  echo "error: these labs still use the cache: $$(ls -x /var/lib/brine-lab)." \
+	  "Next: make lab-down LAB=NAME" >&2; exit 1; }
 	rm -rf --one-file-system /var/cache/brine-lab
 
 test: lint test-fast test-lab ## Every check but those in virtual machines

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -25,6 +26,7 @@ class ActionModule(ActionBase):
                 "status": {"type": "str", "required": True},
                 "reached": {"type": "str"},
                 "notes": {"type": "list", "elements": "str", "default": []},
+                "path": {"type": "path"},
             }
         )
         hostvars = task_vars["hostvars"]
@@ -45,6 +47,10 @@ class ActionModule(ActionBase):
             }
             lines += ["", *table.matrix(statuses, reached), "", table.outcome(statuses, reached)]
         lines += map(str, arguments["notes"])
-        Display().display("\n".join(["", *(f"  {line}".rstrip() for line in lines)]))
+        text = "\n".join(["", *(f"  {line}".rstrip() for line in lines)])
+        if arguments["path"]:
+            Path(arguments["path"]).write_text(f"{text}\n", encoding="utf-8")
+        else:
+            Display().display(text)
         result.update(changed=False, lines=lines)
         return result

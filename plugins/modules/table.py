@@ -27,6 +27,9 @@ options:
     type: list
     elements: str
     default: []
+  path:
+    description: A file on the controller to write the lines to, instead of showing them.
+    type: path
 extends_documentation_fragment:
   - brine.mesh.host.controller
   - brine.mesh.host.facts
@@ -45,7 +48,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines:
-  description: The lines that were shown.
+  description: The lines of the table.
   returned: always
   type: list
   elements: str
