@@ -56,11 +56,12 @@ test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF progra
 	python -m pytest tests $(HOST_TESTS:%=--ignore=%)
 
 test-lab: bootstrap-lab ## Tests on labs of their own: Molecule scenarios, then whole plays
-	molecule test --no-command-borders --all
+	molecule test --no-command-borders --all --exclude vm
 	python -m pytest tests/lab
 
-test-vm: bootstrap-lab ## Tests in virtual machines with Debian's kernels
-	python -m pytest tests/vm
+test-vm: ## Tests in virtual machines with Debian's kernels
+	@scripts/bootstrap --vm
+	molecule test --no-command-borders --scenario-name vm
 
 bench: bootstrap ## Measure brine beside other tunnels (about half an hour; ROUNDS=3)
 	python -m bench --rounds $(or $(ROUNDS),3)

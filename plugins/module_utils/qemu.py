@@ -103,6 +103,10 @@ class Machine(nspawn.Host):
         return f"""\
 Host {self.name}
     ProxyCommand {enter} nc {self.address()}%%{nspawn.BRIDGE} {SSH_PORT}
+    # A machine whose plug is pulled says no good-bye.
+    ConnectTimeout 60
+    ServerAliveInterval 15
+    ServerAliveCountMax 4
 """
 
     def answers(self) -> bool:

@@ -8,13 +8,12 @@ import hashlib
 import importlib
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from nacl import bindings
 
 from brine.libbpf import Object
-from tests.bpf.compile import compile_bpf
+from tests.bpf.loaded import build
 
 SODIUM = ctypes.CDLL(importlib.import_module("nacl._sodium").__file__)
 XDP_DROP, XDP_PASS = 1, 2
@@ -27,8 +26,8 @@ OWN_PUBLIC, PEER_PUBLIC = map(bindings.crypto_scalarmult_base, (OWN, PEER))
 
 @pytest.fixture(scope="module")
 def xdp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Object]:
-    source = Path(__file__).parent / "derive_in_xdp.bpf.c"
-    made = Object(str(compile_bpf(source, tmp_path_factory.mktemp("xdp") / "xdp.o")))
+    source = "../tests/bpf/derive_in_xdp.bpf.c"
+    made = Object(str(build(tmp_path_factory.mktemp("xdp"), source)))
     made.load()
     made.map("held").update(bytes(4), OWN + OWN_PUBLIC + SECRET + HEADER_KEY)
     yield made

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests on the kernels of Debian 12 and 13, in virtual machines.
+
+The lab whose name is in BRINE_LAB is the one that they look at; Molecule sets it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.labs import ROOT, Lab
+from tests.vm.machines import MACHINES
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    name = os.environ.get("BRINE_LAB")
+    if not name:
+        pytest.exit(
+            "BRINE_LAB names no lab: run `molecule test -s vm`, or set it to one that is up", 4
+        )
+    return Lab(name, ROOT / "inventories/vm")
+
+
+@pytest.fixture(scope="session", params=sorted(MACHINES))
+def machine(request: pytest.FixtureRequest) -> str:
+    """A machine's name."""
+    return str(request.param)
