@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import brine
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
@@ -98,3 +100,7 @@ def argument_spec(path: Path) -> dict[str, t.Any]:
                 if key is not None
             }
     raise AssertionError(f"{path} has no argument_spec")
+
+
+def test_package_and_collection_have_one_version() -> None:
+    assert load(ROOT / "galaxy.yml")["version"] == brine.__version__
