@@ -105,6 +105,15 @@ def _changing(verbs: Any) -> None:
     group = verbs.add_parser("identity", help="the host's key pair").add_subparsers(required=True)
     _add(group, "ensure", _identity_ensure, "Make the key pair if there is none.", check=True)
     _add(group, "show", _identity_show, "Print the public half.", render=_render_fields)
+    for name, text in (
+        ("stage", "Make the next key pair, to be accepted beside this one."),
+        ("flip", "Use the next key pair; go on accepting the former one."),
+        ("retire", "Forget the former key pair, for good."),
+        ("unflip", "Take `flip` back."),
+        ("unstage", "Take `stage` back."),
+    ):
+        _add(group, name, _identity_step, text, check=True).set_defaults(step=name)
+    _add(group, "status", _identity_status, "Print all public halves.", render=_render_identities)
 
     group = verbs.add_parser("dataplane", help="brine0 and the BPF programs")
     group = group.add_subparsers(required=True)
@@ -164,6 +173,25 @@ def _identity_show(options: argparse.Namespace) -> Answer:
     from brine import identity
 
     return identity.show(_paths(options))
+
+
+def _identity_step(options: argparse.Namespace) -> Answer:
+    from brine import rotation
+
+    steps = {
+        "stage": rotation.stage,
+        "flip": rotation.flip,
+        "retire": rotation.retire,
+        "unflip": rotation.unflip,
+        "unstage": rotation.unstage,
+    }
+    return steps[options.step](_paths(options), options.check)
+
+
+def _identity_status(options: argparse.Namespace) -> Answer:
+    from brine import rotation
+
+    return rotation.status(_paths(options))
 
 
 def _dataplane_apply(options: argparse.Namespace) -> Answer:
@@ -261,6 +289,20 @@ def _render_change(answer: Answer) -> str:
 
 def _render_fields(answer: Answer) -> str:
     return "".join(f"{name}: {value}\n" for name, value in answer.items())
+
+
+def _render_identities(answer: Answer) -> str:
+    lines = [f"state: {answer['state']}\n"]
+    for name, one in (
+        ("current", answer),
+        ("next", answer["next"]),
+        ("previous", answer["previous"]),
+    ):
+        if one is not None:
+            lines += [
+                f"{name} {what}: {one[what]}\n" for what in ("public_key", "key_id", "address")
+            ]
+    return "".join(lines)
 
 
 def _render_peers(answer: Answer) -> str:

@@ -39,6 +39,16 @@ class Paths:
         return self.etc / "identity.key"
 
     @property
+    def identity_next(self) -> Path:
+        """The key pair that is to take the place of `identity` (rotation.py)."""
+        return self.etc / "identity.next.key"
+
+    @property
+    def identity_previous(self) -> Path:
+        """The key pair whose place `identity` has taken, until it is retired."""
+        return self.etc / "identity.previous.key"
+
+    @property
     def mesh_secret(self) -> Path:
         return self.etc / "mesh_secret"
 
@@ -58,6 +68,11 @@ class Paths:
     def control_lock(self) -> Path:
         """Held around the control program (maps.py)."""
         return self.run / "control.lock"
+
+    @property
+    def identity_lock(self) -> Path:
+        """Held by whoever changes which identities there are."""
+        return self.run / "identity.lock"
 
     @property
     def apply_lock(self) -> Path:

@@ -113,6 +113,7 @@ class Initiator:
         if hmac.compare_digest(self._credential.public, peer_public):
             raise ValueError("the peer's identity is our own")
         self.peer_identity = peer_public
+        self.own_identity = self._credential.public
         self.sender_index = sender_index
         made = exchange_keys or ExchangeKeys()
         self._association_private = made.association

@@ -46,7 +46,7 @@ def wanted(members: Roster, public_key: bytes | None) -> set[Network]:
     host itself routes. Without its key it cannot tell, and guards these as well."""
     found = set(members.networks)
     for entry in members.entries:
-        if entry.public_key is not None and entry.public_key != public_key:
+        if entry.public_key is not None and public_key not in entry.public_keys:
             found.update(entry.allowed_ips)
     return found
 

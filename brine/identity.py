@@ -2,7 +2,7 @@
 """The host's long-lived key pair, and the mesh secret.
 
 The private half is made here and never leaves the host; an identity that exists is never
-replaced.
+replaced, but by the steps of a rotation (rotation.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def ensure(paths: Paths, check: bool) -> dict[str, Any]:
         nothing = dict.fromkeys(("public_key", "key_id", "address"))
         diff = {"before": "", "after": "a new key pair, made on the host\n"}
         return {"changed": True, **nothing, "diff": diff}
-    _make(paths.identity)
+    make(paths.identity)
     made = load(paths)
     return {"changed": True, **made.describe(), "diff": {"before": "", "after": _text(made)}}
 
@@ -74,10 +74,19 @@ def load(paths: Paths) -> Identity:
     :raises Missing: if there is none.
     :raises BrineError: if it cannot be used.
     """
-    private = _read_secret(paths.identity)
-    if private is None:
+    found = load_at(paths.identity)
+    if found is None:
         raise Missing(paths.identity)
-    return Identity(private, keys.public_key(private))
+    return found
+
+
+def load_at(path: Path) -> Identity | None:
+    """The key pair whose private half is in `path`; None if there is no such file.
+
+    :raises BrineError: if it cannot be used.
+    """
+    private = _read_secret(path)
+    return None if private is None else Identity(private, keys.public_key(private))
 
 
 def load_mesh_secret(paths: Paths) -> bytes:
@@ -135,7 +144,7 @@ def _refuse_readable(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """A new private key at `path`, complete or not at all, and never over another."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -150,12 +159,17 @@ def _make(path: Path) -> None:
                 os.link(temporary, path)
         finally:
             temporary.unlink()
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except OSError as error:
         raise BrineError(
             f"{path} cannot be made: {error.strerror}", "run as root, with room on the disk"
         ) from None
+
+
+def sync(path: Path) -> None:
+    """Have what was made, renamed and removed in the directory `path` on the disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

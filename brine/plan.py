@@ -23,6 +23,8 @@ class Tables:
     peers: Mapping[int, PeerEntry] = field(default_factory=dict)
     routes: Mapping[Network, int] = field(default_factory=dict)
     endpoints: Mapping[Address, int] = field(default_factory=dict)
+    #: peers whose slot is to bear another identity of theirs: associations live on
+    renamed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Sources:
 def plan_tables(
     roster: Roster, own: Entry | None, current: Tables, max_peers: int, values: RouteValues
 ) -> Tables:
-    """The tables that the roster asks for. Identities that are there keep their number, and
-    roaming ones the endpoint that they were last heard from.
+    """The tables that the roster asks for. Hosts that are there keep their number, whichever of
+    their identities it bears, and roaming ones the endpoint that they were last heard from.
 
     own: this host's entry.
 
@@ -68,16 +70,20 @@ def plan_tables(
             "raise brine_max_peers, with room to grow, and run the role dataplane",
         )
     known = {peer.identity: peer for peer in current.peers.values()}
-    numbers = _numbers([entry.public_key or b"" for entry in entries], known, max_peers)
+    slots = [next((known[key] for key in one.public_keys if key in known), None) for one in entries]
+    numbers = _numbers(slots, {peer.number for peer in known.values()}, max_peers)
     peers: dict[int, PeerEntry] = {}
     routes: dict[Network, int] = dict.fromkeys(roster.networks, values.nobody)
     endpoints: dict[Address, int] = {}
-    for entry in entries:
+    renamed = set()
+    for entry, slot, number in zip(entries, slots, numbers, strict=True):
         identity = entry.public_key or b""
-        number = numbers[identity]
         endpoint = entry.endpoint
-        if entry.roaming and identity in known and known[identity].endpoint is not None:
-            endpoint = known[identity].endpoint
+        if slot is not None:
+            if entry.roaming and slot.endpoint is not None:
+                endpoint = slot.endpoint
+            if slot.identity != identity:
+                renamed.add(number)
         peers[number] = PeerEntry(number, identity, endpoint, entry.roaming)
         for prefix in entry.prefixes:
             outside = 0 if _within(prefix, roster.networks) else values.outside
@@ -93,7 +99,7 @@ def plan_tables(
             f"the roster has {len(routes)} prefixes, but there is room for {ROUTES_LIMIT}",
             "join allowed IPs to larger prefixes",
         )
-    return Tables(peers, routes, endpoints)
+    return Tables(peers, routes, endpoints, frozenset(renamed))
 
 
 def _within(prefix: Network, networks: Iterable[Network]) -> bool:
@@ -105,19 +111,18 @@ def _within(prefix: Network, networks: Iterable[Network]) -> bool:
     )
 
 
-def _numbers(
-    identities: Sequence[bytes], known: Mapping[bytes, PeerEntry], max_peers: int
-) -> dict[bytes, int]:
-    """A slot for each. New ones get the lowest that nobody has, and only then those of
-    peers that leave: packets on their way to these need not meet a stranger."""
-    numbers = {each: known[each].number for each in identities if each in known}
-    leaving = {peer.number for peer in known.values()} - set(numbers.values())
-    taken = set(numbers.values()) | leaving
+def _numbers(slots: Sequence[PeerEntry | None], known: set[int], max_peers: int) -> list[int]:
+    """A number for each entry. New ones get the lowest that nobody has, and only then those
+    of peers that leave: packets on their way to these need not meet a stranger.
+
+    slots: where the entry's host is now; None: nowhere.
+    known: all numbers in use now.
+    """
+    kept = {slot.number for slot in slots if slot is not None}
+    leaving = known - kept
+    taken = kept | leaving
     free = iter([*(n for n in range(max_peers) if n not in taken), *sorted(leaving)])
-    for identity in identities:
-        if identity not in numbers:
-            numbers[identity] = next(free)
-    return numbers
+    return [slot.number if slot is not None else next(free) for slot in slots]
 
 
 def plan_device(roster: Roster, own: Entry) -> tuple[Device, list[str]]:
@@ -209,15 +214,16 @@ def show_name(identity: bytes, names: Mapping[bytes, str]) -> str:
     return names.get(identity) or keys.key_id(identity)
 
 
-def peer_lines(tables: Tables, values: RouteValues, names: Mapping[bytes, str]) -> dict[bytes, str]:
-    """Identity → what the tables say of the peer, in a line."""
+def peer_lines(tables: Tables, values: RouteValues, names: Mapping[bytes, str]) -> dict[str, str]:
+    """Name, or id of a key that nobody in the roster has → what the tables say of the peer, in
+    a line."""
     prefixes: dict[int | None, list[Network]] = {}
     for network, value in tables.routes.items():
         prefixes.setdefault(values.peer(value), []).append(network)
     lines = {}
     for number, peer in tables.peers.items():
         allowed = sorted(prefixes.get(number, []), key=guard.sort_key)
-        lines[peer.identity] = " ".join(
+        lines[show_name(peer.identity, names)] = " ".join(
             (
                 f"peer {show_name(peer.identity, names)} {keys.key_id(peer.identity)}",
                 f"endpoint {peer.endpoint or 'unknown'}{' roaming' if peer.roaming else ''}",

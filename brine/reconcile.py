@@ -200,15 +200,18 @@ def _change_peers(maps: Maps, current: Tables, wanted: Tables) -> None:
     replaced = {
         number
         for number, peer in current.peers.items()
-        if number not in wanted.peers or wanted.peers[number].identity != peer.identity
+        if number not in wanted.renamed
+        and (number not in wanted.peers or wanted.peers[number].identity != peer.identity)
     }
     # What a run that was cut short may have left: no slot's next peer inherits it.
     left = {association.peer for association in maps.associations()} - current.peers.keys()
     if replaced | left:
         maps.clear_peers(replaced | left)
-    for number, peer in wanted.peers.items():
-        if current.peers.get(number) != peer:
-            maps.write_peer(number, peer.identity, peer.endpoint, peer.roaming)
+    # Of an identity only the control program takes notice, which the lock keeps out meanwhile.
+    with maps.locked() if wanted.renamed else contextlib.nullcontext():
+        for number, peer in wanted.peers.items():
+            if current.peers.get(number) != peer:
+                maps.write_peer(number, peer.identity, peer.endpoint, peer.roaming)
 
 
 def _give_prefixes(maps: Maps, current: Tables, wanted: Tables) -> None:
@@ -238,7 +241,7 @@ def _change_device(net: Net, index: int, current: Device, wanted: Device) -> Non
 
 
 def _names(roster: Roster) -> dict[bytes, str]:
-    return {entry.public_key: entry.name for entry in roster.entries if entry.public_key}
+    return {key: entry.name for entry in roster.entries for key in entry.public_keys}
 
 
 def _answer(
@@ -260,11 +263,9 @@ def _answer(
         notes = [*notes, "this host is not in the roster yet"]
     return {
         "changed": diff["before"] != diff["after"],
-        "added": _sorted_names(after.keys() - before.keys(), names),
-        "updated": _sorted_names(
-            {k for k in before if after.get(k, before[k]) != before[k]}, names
-        ),
-        "removed": _sorted_names(before.keys() - after.keys(), names),
+        "added": sorted(after.keys() - before.keys()),
+        "updated": sorted(k for k in before if after.get(k, before[k]) != before[k]),
+        "removed": sorted(before.keys() - after.keys()),
         "notes": notes,
         "diff": diff,
     }
@@ -272,7 +273,3 @@ def _answer(
 
 def _pair(current: State, wanted: State) -> tuple[tuple[str, State], tuple[str, State]]:
     return ("before", current), ("after", wanted)
-
-
-def _sorted_names(identities: set[bytes], names: Mapping[bytes, str]) -> list[str]:
-    return sorted(plan.show_name(each, names) for each in identities)

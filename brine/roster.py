@@ -44,6 +44,15 @@ class Entry:
     addresses: tuple[Address, ...]  #: its own, in the mesh
     allowed_ips: tuple[Network, ...]  #: further prefixes it sends from and receives for
     roaming: bool
+    #: accepted too, while its identity is being rotated; at most one of the two
+    next_public_key: bytes | None = None
+    previous_public_key: bytes | None = None
+
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        """Every identity that it may use, the one in use first."""
+        keys_of = (self.public_key, self.next_public_key, self.previous_public_key)
+        return tuple(key for key in keys_of if key is not None)
 
     @property
     def prefixes(self) -> tuple[Network, ...]:
@@ -58,8 +67,8 @@ class Roster:
     source: str = field(default="the roster", compare=False)  #: path, for messages
 
     def find(self, public_key: bytes) -> Entry | None:
-        """The entry of that identity."""
-        return next((entry for entry in self.entries if entry.public_key == public_key), None)
+        """The entry of the host that may use that identity."""
+        return next((entry for entry in self.entries if public_key in entry.public_keys), None)
 
     def own(self, public_key: bytes) -> Entry:
         """This host's entry.
@@ -78,7 +87,11 @@ class Roster:
 
     def peers(self, public_key: bytes) -> tuple[Entry, ...]:
         """Every entry with a key but this host's."""
-        return tuple(entry for entry in self.entries if entry.public_key not in (None, public_key))
+        return tuple(
+            entry
+            for entry in self.entries
+            if entry.public_key is not None and public_key not in entry.public_keys
+        )
 
 
 def load(path: Path) -> Roster:
@@ -167,15 +180,12 @@ def _entry(given: Any) -> Entry:
     if not isinstance(name, str) or not name:
         raise ValueError(f"an entry has no name: {given!r}"[:80])
     try:
-        key, endpoint, roaming = given.get("public_key"), given.get("endpoint"), given["roaming"]
+        endpoint, roaming = _text(given, "endpoint"), given["roaming"]
         if not isinstance(roaming, bool):
             raise ValueError("roaming is neither true nor false")
-        for what, value in (("public_key", key), ("endpoint", endpoint)):
-            if value is not None and not isinstance(value, str):
-                raise ValueError(f"{what} is neither a string nor null")
         return Entry(
             name=name,
-            public_key=_public_key(key) if key is not None else None,
+            **_public_keys(given),
             endpoint=parse_endpoint(endpoint) if endpoint is not None else None,
             addresses=tuple(_each(given, "addresses", _address)),
             allowed_ips=tuple(_each(given, "allowed_ips", _network)),
@@ -187,11 +197,25 @@ def _entry(given: Any) -> Entry:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _public_key(text: str) -> bytes:
-    try:
-        return keys.parse_key(text)
-    except ValueError as error:
-        raise ValueError(f"its public key {error}") from None
+def _text(given: Mapping[str, Any], what: str) -> str | None:
+    value = given.get(what)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{what} is neither a string nor null")
+    return value
+
+
+def _public_keys(given: Mapping[str, Any]) -> dict[str, bytes | None]:
+    """The members of Entry that are public keys."""
+    found = {}
+    for name in ("public_key", "next_public_key", "previous_public_key"):
+        text = _text(given, name)
+        try:
+            found[name] = keys.parse_key(text) if text is not None else None
+        except ValueError as error:
+            raise ValueError(f"its {name.replace('_', ' ')} {error}") from None
+    if found["public_key"] is None and any(found.values()):
+        raise ValueError("it has a next or previous public key, but none in use")
+    return found
 
 
 def _check(roster: Roster) -> None:
@@ -199,8 +223,9 @@ def _check(roster: Roster) -> None:
     owners: dict[str, Entry] = {}
     for entry in roster.entries:
         claims = {f"name {entry.name}", *(f"prefix {prefix}" for prefix in entry.prefixes)}
-        if entry.public_key is not None:
-            claims.add(f"public key {keys.show_key(entry.public_key)}")
+        if len(set(entry.public_keys)) < len(entry.public_keys):
+            raise ValueError(f"{entry.name} has one public key twice")
+        claims.update(f"public key {keys.show_key(key)}" for key in entry.public_keys)
         if entry.endpoint is not None:
             claims.add(f"endpoint {entry.endpoint}")
         for claim in sorted(claims):

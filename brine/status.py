@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import brine
-from brine import control_client, identity, keys, roster
+from brine import control_client, keys, roster, rotation
 from brine.config import DEVICE, Config
 from brine.control_client import NotRunning
 from brine.errors import BrineError
@@ -32,9 +32,11 @@ def collect(config: Config) -> dict[str, Any]:
 
     :raises BrineError: if the data path is not loaded, or not for this user.
     """
-    own = identity.load(config.paths)
+    identities = rotation.load(config.paths)
+    own = identities.current
     members = roster.load(config.paths.roster)
     entry = members.find(own.public)
+    running = daemon(config)
     with Maps.of(config) as maps, Net() as net:
         underlay, device = net.link(config.interface), net.link(DEVICE)
         return {
@@ -42,13 +44,18 @@ def collect(config: Config) -> dict[str, Any]:
             "version": brine.__version__,
             "public_key": keys.show_key(own.public),
             "key_id": keys.key_id(own.public),
+            "identity": {
+                "state": identities.state,
+                "next": identities.next and keys.key_id(identities.next.public),
+                "previous": identities.previous and keys.key_id(identities.previous.public),
+            },
             "addresses": [str(address) for address in entry.addresses] if entry else [],
             "interface": config.interface,
             "xdp_mode": underlay.xdp_mode if underlay else None,
             "mtu": device.mtu if device else None,
             "port": config.port,
-            "daemon": daemon(config),
-            "peers": peers(maps, members),
+            "daemon": running,
+            "peers": peers(maps, members, running.pop("made_with", {})),
             "drops": {
                 reason: packets
                 for reason, (packets, _octets) in maps.stats().items()
@@ -69,22 +76,30 @@ def daemon(config: Config) -> dict[str, Any]:
     return {"running": True, **answer}
 
 
-def peers(maps: Maps, members: Roster) -> list[dict[str, Any]]:
-    """Every peer in the maps, by name."""
-    entries = {entry.public_key: entry for entry in members.entries if entry.public_key}
+def peers(maps: Maps, members: Roster, made_with: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """Every peer in the maps, by name.
+
+    made_with: own and peer's key id by an association's index, as the daemon says.
+    """
+    entries = {key: entry for entry in members.entries for key in entry.public_keys}
     by_peer: dict[int, list[Association]] = {}
     for association in maps.associations():
         by_peer.setdefault(association.peer, []).append(association)
     now = boot_ns()
     found = [
-        _peer(maps, peer, entries.get(peer.identity), by_peer.get(number, []), now)
+        _peer(maps, peer, entries.get(peer.identity), by_peer.get(number, []), now, made_with)
         for number, peer in maps.peers().items()
     ]
     return sorted(found, key=lambda peer: str(peer["name"]))
 
 
 def _peer(
-    maps: Maps, peer: PeerEntry, entry: Entry | None, associations: list[Association], now: int
+    maps: Maps,
+    peer: PeerEntry,
+    entry: Entry | None,
+    associations: list[Association],
+    now: int,
+    made_with: Mapping[str, list[str]],
 ) -> dict[str, Any]:
     state = maps.peer_state(peer.number)
     traffic = maps.traffic(peer.number)
@@ -92,10 +107,11 @@ def _peer(
     return {
         "name": entry.name if entry else keys.key_id(peer.identity),
         "public_key": keys.show_key(peer.identity),
+        "key_id": keys.key_id(peer.identity),
         "endpoint": str(peer.endpoint) if peer.endpoint else None,
         "roaming": peer.roaming,
         "addresses": [str(address) for address in entry.addresses] if entry else [],
-        "association": _association(associations, state.sending, now),
+        "association": _association(associations, state.sending, now, made_with),
         "last_exchange_seconds": _age(max(confirmed, default=0), now),
         "last_received_seconds": _age(state.last_received, now),
         "sent_packets": traffic.sent_packets,
@@ -106,12 +122,16 @@ def _peer(
 
 
 def _association(
-    associations: Iterable[Association], sending: int | None, now: int
+    associations: Iterable[Association],
+    sending: int | None,
+    now: int,
+    made_with: Mapping[str, list[str]],
 ) -> dict[str, Any] | None:
     """The one that packets are sealed under, else the newest."""
     newest = max(associations, key=lambda one: (one.number == sending, one.created), default=None)
     if newest is None:
         return None
+    own_key, peer_key = made_with.get(str(newest.local_index), (None, None))
     return {
         "state": "expired" if now >= newest.send_not_after else newest.state,
         "age_seconds": _age(newest.created, now),
@@ -120,6 +140,8 @@ def _association(
         "peer_generation": newest.peer_generation,
         "number": newest.number,
         "local_index": newest.local_index,
+        "own_key_id": own_key,
+        "peer_key_id": peer_key,
     }
 
 
@@ -136,7 +158,7 @@ def render(status: Mapping[str, Any]) -> str:
     lines = [
         f"{DEVICE}: {status['host']}",
         f"  public key: {status['public_key']}",
-        f"  key id: {status['key_id']}",
+        f"  key id: {status['key_id']}{_rotation(status['identity'])}",
         f"  addresses: {_list(status['addresses'])}",
         f"  underlay: {status['interface']}, port {status['port']}, {_mode(status['xdp_mode'])}",
         f"  MTU: {status['mtu'] if status['mtu'] is not None else 'the device is missing'}",
@@ -181,7 +203,20 @@ def _render_association(association: Mapping[str, Any] | None) -> str:
     return (
         f"{association['state']}, begun by {by} {_ago(association['age_seconds'])},"
         f" generations {generations}"
+        f"{_identities(association)}"
     )
+
+
+def _rotation(identity: Mapping[str, str | None]) -> str:
+    if identity["next"]:
+        return f", to be followed by {identity['next']}"
+    return f", following {identity['previous']}" if identity["previous"] else ""
+
+
+def _identities(association: Mapping[str, Any]) -> str:
+    if association["own_key_id"] is None:
+        return ""
+    return f", identities {association['own_key_id']}/{association['peer_key_id']}"
 
 
 def _daemon(running: Mapping[str, Any]) -> str:

@@ -48,8 +48,8 @@ def run(config: Config, peers: int = 4, seconds: float = 15) -> dict[str, Any]:
         seen = status.collect(config)
         own = identity.load(config.paths).public
         members = roster.load(config.paths.roster)
-        members.own(own)
-        chosen = choose(members.peers(own), own, peers, _located(seen))
+        here = members.own(own).public_key or own  # as all hosts have it, while ours is rotated
+        chosen = choose(members.peers(own), here, peers, _located(seen))
         findings += _local(seen, config)
         targets = [Target(peer.name, address) for peer in chosen for address in _one_each(peer)]
         if targets and not any(one["check"] == "data path" for one in findings):

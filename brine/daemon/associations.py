@@ -16,7 +16,9 @@ the same order, since of two exchanges that cross only one is answered (exchange
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 from brine.daemon.indices import Indices
@@ -36,6 +38,8 @@ REST = 10 * SECOND  #: of a slot before it is filled again (protocol.md, Boxes)
 OVERLAP = 10 * SECOND  #: an older association lives on after the newer one is confirmed
 # Of an earlier run of the daemon, or erased by somebody else.
 _OCCUPIED = ("CONTROL_NOT_FREE", "CONTROL_RESTING", "CONTROL_BUSY")
+#: an association lives on after an identity that it was made with, so that there can be another
+REVOKED_LIFE = 30 * SECOND
 PER_PEER = 3  #: previous, current, one unconfirmed
 
 
@@ -89,6 +93,7 @@ class Associations:
         #: to be looked at every tick: an event may have been lost
         self.unconfirmed: dict[int, Peer] = {}
         self._local: set[int] = set()  # indices of living associations
+        self.dirty = False  #: whether there are others than on disk
 
     def knows(self, index: int) -> bool:
         """Whether a living association has this index."""
@@ -96,8 +101,13 @@ class Associations:
 
     # From and to the maps
 
-    def adopt(self, table: PeerTable) -> int:
-        """Take over what the maps hold, erase what cannot go on. How many were kept."""
+    def adopt(
+        self, table: PeerTable, made_with: Mapping[int, tuple[bytes, bytes]] = MappingProxyType({})
+    ) -> int:
+        """Take over what the maps hold, erase what cannot go on. How many were kept.
+
+        :param made_with: own and peer's identity by local index, as an earlier run noted them.
+        """
         now = self._timers.now()
         used: set[int] = set()
         for found in self._data_path.associations():
@@ -110,6 +120,7 @@ class Associations:
                 continue
             used.add(found.number)
             self._indices.adopt(found.local_index)
+            own, theirs = made_with.get(found.local_index, (None, None))
             living = Living(
                 number=found.number,
                 local_index=found.local_index,
@@ -118,6 +129,8 @@ class Associations:
                 send_not_after=found.send_not_after,
                 receive_not_after=found.receive_not_after,
                 confirmed=found.state == "confirmed",
+                own=own,
+                theirs=theirs,
             )
             peer.living.append(living)
             self._watch(peer, living)
@@ -152,7 +165,10 @@ class Associations:
             receive_not_after=now + ERASE,
             timestamp=timestamp,
             source=source,
+            own=established.own_identity,
+            theirs=established.peer_identity,
         )
+        self.dirty = True
         older = [one for one in peer.living if one.initiated == living.initiated]
         peer.living.append(living)
         self._watch(peer, living)
@@ -165,7 +181,9 @@ class Associations:
         return living
 
     def _fill(self, peer: Peer, established: Established, now: int) -> int:
-        """Install into a slot that is free, which the data path knows best."""
+        """Install into a slot that is free, which the data path knows best. It knows the peer
+        by the identity that its slot bears, whichever of the peer's this was made with."""
+        established = replace(established, peer_identity=peer.identity)
         for _ in range(len(self._free)):
             number = self._take(now)
             try:
@@ -203,7 +221,8 @@ class Associations:
 
     def elect(self, peer: Peer) -> None:
         """Choose what packets are sealed under, and let the others end."""
-        candidates = [one for one in peer.living if one.sends]
+        sending = [one for one in peer.living if one.sends]
+        candidates = [one for one in sending if not one.revoked] or sending
         if not candidates:
             peer.current = None
             return
@@ -213,8 +232,18 @@ class Associations:
         if peer.current is not best:
             peer.current = best
             peer.published = self._timers.now()
-            self._end_at(peer, best, best.receive_not_after, "expired")
+            if not best.revoked:
+                self._end_at(peer, best, best.receive_not_after, "expired")
         self._retire(peer)
+
+    def let_go(self, peer: Peer, living: Living) -> None:
+        """It was made with an identity that is no longer accepted: another takes its place
+        if there is one, and it soon ends."""
+        if living.revoked:
+            return
+        living.revoked = True
+        self._end_at(peer, living, self._timers.now() + REVOKED_LIFE, "identity retired")
+        self.elect(peer)
 
     def _retire(self, peer: Peer) -> None:
         """Both directions of the current one work: the others end soon, but one that still

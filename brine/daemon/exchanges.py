@@ -73,16 +73,13 @@ class Exchanges:
         self.use(credential)
         self.associations: Associations  # set by the owner: each needs the other
 
-    def use(self, credential: Credential) -> None:
-        """The identity and mesh secret of exchanges from now on."""
-        self._credential = credential
+    def use(self, credential: Credential, *others: Credential) -> None:
+        """The identity and mesh secret of exchanges that we begin from now on, and others that
+        we answer to as well."""
+        self._credentials = (credential, *others)
         self._responder = Responder(
-            self._layout, [credential], self._table.by_identity.__contains__
+            self._layout, self._credentials, self._table.by_identity.__contains__
         )
-
-    @property
-    def own_identity(self) -> bytes:
-        return self._credential.public
 
     # What makes us initiate
 
@@ -155,12 +152,16 @@ class Exchanges:
             self._again(peer, now + RETRY)
             return
         index = self._indices.allot()
+        # What each side uses first; then the others, for a host that a rotation has not reached.
+        ways = [(own, theirs) for own in self._credentials for theirs in peer.identities]
+        own, theirs = ways[attempt.tries % len(ways)]
+        attempt.tries += 1
         try:
             attempt.initiator = Initiator(
                 self._layout,
-                self._credential.private,
-                peer.identity,
-                self._credential.psk,
+                own.private,
+                theirs,
+                own.psk,
                 index,
                 stamp,
                 cookie,
@@ -261,7 +262,7 @@ class Exchanges:
             self.prompted(peer, "an initiation below the floor")
         if verdict is not Verdict.FRESH:
             raise Refused(f"a timestamp {verdict.value}")
-        self._cross(peer)
+        self._cross(peer, opened.identity)
         index = self._indices.allot()
         try:
             message, established = self._responder.respond(opened, index)
@@ -277,7 +278,7 @@ class Exchanges:
         self._ways.send(message, source)
         self._log.debug("initiation answered", peer=peer.name, association=living.number)
 
-    def _cross(self, peer: Peer) -> None:
+    def _cross(self, peer: Peer, identity: bytes) -> None:
         """The peer began an exchange while ours is under way: that of the smaller identity
         goes on, so that one association comes of it and both sides agree which.
 
@@ -287,7 +288,7 @@ class Exchanges:
         attempt = peer.attempt
         if attempt is None or attempt.initiator is None:
             return
-        if peer.identity < self.own_identity:
+        if identity < attempt.initiator.own_identity:  # both sides compare what was sent
             self.abandon(peer)
         elif not attempt.crossed:
             attempt.crossed = True
@@ -348,7 +349,7 @@ class Exchanges:
     def confirmed(self, peer: Peer, living: Living) -> None:
         """The data path opened the first packet under `living`."""
         if living.timestamp is not None:
-            self.floors.confirm(peer.identity, living.timestamp)
+            self.floors.confirm(living.theirs or peer.identity, living.timestamp)
         attempt = peer.attempt
         if attempt is not None and attempt.started <= living.created:
             self.abandon(peer)

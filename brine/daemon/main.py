@@ -20,7 +20,7 @@ from brine.daemon import privileges
 from brine.daemon.journal import INFO, LEVELS, Log
 from brine.daemon.notify import Notifier
 from brine.daemon.service import Service
-from brine.daemon.settings import credential, roster_names
+from brine.daemon.settings import credentials, members
 from brine.errors import BrineError
 from brine.maps import Maps
 
@@ -65,14 +65,14 @@ def _name_of(level: int) -> str:
 def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> None:
     """Open everything and run until a signal, or until the maps are no longer the host's."""
     config = configuration.load(paths)
-    own = credential(paths)
-    names = roster_names(paths)
+    accepted = credentials(paths)
+    roster = members(paths)
     with Maps.of(config) as maps:
         # Reading the maps' BTF took CAP_SYS_ADMIN, and nothing from here on does.
         privileges.keep(_NEEDED)
         again = True
         while again and not maps.stale():
-            service = Service(config, maps, own, names, log, notifier)
+            service = Service(config, maps, accepted, roster, log, notifier)
             with contextlib.closing(service):
                 service.start()
                 signals.attach(service)
@@ -80,7 +80,7 @@ def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> None
                 service.run()
                 signals.detach(service)
             again = service.again
-            config, own, names = service.settings
+            config, accepted, roster = service.settings
     if again:
         log.info("ends, for the service manager to start it with the new maps")
 

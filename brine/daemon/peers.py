@@ -21,6 +21,7 @@ class Attempt:
     initiator: Initiator | None = None  #: of the newest INITIATION
     timer: Timer | None = None  #: the next INITIATION, or giving up
     hastened: bool = False  #: a COOKIE has brought the next INITIATION forward
+    tries: int = 0  #: INITIATIONs sent
     crossed: bool = False  #: the peer initiated meanwhile, and was not answered
 
 
@@ -38,6 +39,10 @@ class Living:
     #: of the INITIATION that we answered, and where that came from
     timestamp: bytes | None = None
     source: Endpoint | None = None
+    #: identities that it was made with; None: an earlier run of the daemon did not say
+    own: bytes | None = None
+    theirs: bytes | None = None
+    revoked: bool = False  #: one of them is no longer accepted: it ends as soon as there is another
     proofs: int = 0  #: keepalives asked for so far to have it confirmed
     end: Timer | None = None
     renew: Timer | None = None
@@ -51,13 +56,14 @@ class Living:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """`number`: its slot in the maps."""
+    """`number`: its slot in the maps, `identity`: the one that the slot bears."""
 
     number: int
     identity: bytes
     name: str
     endpoint: Endpoint | None
     roaming: bool
+    others: tuple[bytes, ...] = ()  #: further identities that it may use (rotation.py)
     living: list[Living] = field(default_factory=list)
     current: Living | None = None  #: what packets are sealed under
     published: int = 0  #: when that came to be
@@ -69,6 +75,10 @@ class Peer:
     unanswered: int | None = None
     unsent: int | None = None
     ignored: int = 0  #: what was sent before then is no reason to initiate any more
+
+    @property
+    def identities(self) -> tuple[bytes, ...]:
+        return (self.identity, *self.others)
 
     @property
     def key_id(self) -> str:
@@ -95,13 +105,24 @@ class PeerTable:
 
     def add(self, peer: Peer) -> None:
         self.by_number[peer.number] = peer
-        self.by_identity[peer.identity] = peer
+        self.by_identity.update(dict.fromkeys(peer.identities, peer))
         self._list(peer)
 
     def remove(self, peer: Peer) -> None:
         del self.by_number[peer.number]
-        del self.by_identity[peer.identity]
+        self._forget(peer)
         self._unlist(peer)
+
+    def rename(self, peer: Peer, identities: tuple[bytes, ...]) -> None:
+        """The peer has these identities now, the first of which its slot bears."""
+        self._forget(peer)
+        peer.identity, peer.others = identities[0], identities[1:]
+        self.by_identity.update(dict.fromkeys(identities, peer))
+
+    def _forget(self, peer: Peer) -> None:
+        for identity in peer.identities:
+            if self.by_identity.get(identity) is peer:
+                del self.by_identity[identity]
 
     def move(self, peer: Peer, endpoint: Endpoint | None) -> None:
         """The peer is at another endpoint now."""

@@ -18,13 +18,15 @@ from brine.daemon.associations import Associations
 from brine.daemon.control_socket import ControlSocket
 from brine.daemon.exchanges import Exchanges
 from brine.daemon.hold import HoldQueue
+from brine.daemon.identities import Identities
 from brine.daemon.indices import Indices
 from brine.daemon.inject import Injector
 from brine.daemon.journal import Log
 from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.loop import Loop
 from brine.daemon.notify import Notifier
-from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.peers import Living, Peer, PeerTable
+from brine.daemon.settings import Members
 from brine.daemon.sockets import Underlay
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps
@@ -50,16 +52,14 @@ class Service:
         self,
         config: Config,
         maps: Maps,
-        own: Credential,
-        names: Mapping[bytes, str],
+        credentials: tuple[Credential, ...],
+        members: Members,
         log: Log,
         notifier: Notifier,
     ) -> None:
         self.maps = maps
         self.again = False  #: after :meth:`run`: whether to begin anew from what the maps hold
         self._config = config
-        self._credential = own
-        self._names = dict(names)
         self._log = log
         self._notifier = notifier
         self._since = time.time()
@@ -92,7 +92,7 @@ class Service:
         )
         self._exchanges = Exchanges(
             maps.layout,
-            own,
+            credentials[0],
             self._table,
             self._timers,
             indices,
@@ -107,14 +107,22 @@ class Service:
             self._timers,
             indices,
             log,
-            confirmed=self._exchanges.confirmed,
+            confirmed=self._association_confirmed,
             renew=lambda peer: self._exchanges.initiate(peer, "age"),
         )
         self._exchanges.associations = self._associations
         self._liveness = Liveness(
             self._table, self._timers, self._associations, self._exchanges, ways
         )
-        self._same_credentials = remembered.credentials in ("", self._fingerprint())
+        self._identities = Identities(
+            credentials,
+            members,
+            self._table,
+            self._timers,
+            self._associations,
+            self._exchanges,
+        )
+        self._remembered = remembered
         self._ring: RingBuffer | None = None
         self._records: list[bytes] = []  # C code calls for each, and would lose an exception
 
@@ -133,11 +141,13 @@ class Service:
             ) from None
         self._bind()
         self._read_peers()
-        if not self._same_credentials:
+        former = self._remembered.credentials
+        if former and not former & self._identities.fingerprints():
             # Another identity or mesh secret: what they made ends with them.
             for found in self.maps.associations():
                 self.maps.erase(found.number)
-        adopted = self._associations.adopt(self._table)
+        adopted = self._associations.adopt(self._table, self._remembered.made_with)
+        self._identities.settle()
         try:
             self._save(self._own_timestamps.last)
         except OSError as error:
@@ -155,7 +165,7 @@ class Service:
         self._log.info(
             "started",
             version=brine.__version__,
-            key_id=keys.key_id(self._credential.public),
+            key_id=keys.key_id(self._identities.own),
             peers=len(self._table),
             adopted=adopted,
         )
@@ -173,9 +183,9 @@ class Service:
         self.loop.stop()
 
     @property
-    def settings(self) -> tuple[Config, Credential, dict[bytes, str]]:
+    def settings(self) -> tuple[Config, tuple[Credential, ...], Members]:
         """What it runs with by now."""
-        return self._config, self._credential, self._names
+        return self._config, self._identities.credentials, self._identities.members
 
     def reload(self) -> None:
         """As the control socket's `reload`; what is wrong is logged."""
@@ -246,13 +256,18 @@ class Service:
             if living.number == number:
                 self._associations.look(peer, living)
 
+    def _association_confirmed(self, peer: Peer, living: Living) -> None:
+        self._exchanges.confirmed(peer, living)
+        self._identities.look(peer)
+
     # Time
 
     def _tick(self) -> None:
         self._timers.after(TICK, self._tick)
         self._liveness.tick()
         now = boot_ns()
-        if self._floors.dirty and now - self._last_save >= _SAVE_INTERVAL:
+        dirty = self._floors.dirty or self._associations.dirty
+        if dirty and now - self._last_save >= _SAVE_INTERVAL:
             try:
                 self._save(self._own_timestamps.last)
             except OSError as error:
@@ -269,15 +284,17 @@ class Service:
         if self.maps.stale():
             raise StaleMaps
 
-    def _fingerprint(self) -> str:
-        return state.credentials(self._credential.public, self._credential.psk)
-
     def _save(self, reserved: int) -> None:
         """Write the state down. :raises OSError: if that fails."""
-        self._floors.dirty = False
+        self._floors.dirty = self._associations.dirty = False
         try:
             self._state_file.write(
-                state.State(reserved, self._floors.confirmed, self._fingerprint())
+                state.State(
+                    reserved,
+                    self._floors.confirmed,
+                    self._identities.fingerprints(),
+                    self._identities.made_with(),
+                )
             )
         except OSError:
             self._floors.dirty = True
@@ -298,24 +315,22 @@ class Service:
         found = self.maps.peers()
         for peer in self._table:
             entry = found.get(peer.number)
-            if entry is None or entry.identity != peer.identity:
+            if entry is None or entry.identity not in peer.identities:
                 self._exchanges.leave(peer)
                 self._associations.erase_all([peer], "peer removed")
                 self._table.remove(peer)
         for entry in found.values():
             known = self._table.by_number.get(entry.number)
             if known is None:
-                self._table.add(
-                    Peer(
-                        number=entry.number,
-                        identity=entry.identity,
-                        name=self._names.get(entry.identity, keys.key_id(entry.identity)),
-                        endpoint=entry.endpoint,
-                        roaming=entry.roaming,
-                    )
+                known = Peer(
+                    number=entry.number,
+                    identity=entry.identity,
+                    name=keys.key_id(entry.identity),
+                    endpoint=entry.endpoint,
+                    roaming=entry.roaming,
                 )
-                continue
-            known.name = self._names.get(entry.identity, known.name)
+                self._table.add(known)
+            self._identities.name(known, entry.identity)
             known.roaming = entry.roaming
             if known.endpoint != entry.endpoint:
                 self._table.move(known, entry.endpoint)
@@ -339,7 +354,8 @@ class Service:
             "pid": os.getpid(),
             "since": int(self._since),
             "version": brine.__version__,
-            "key_id": keys.key_id(self._credential.public),
+            "key_id": keys.key_id(self._identities.own),
+            **self._identities.report(),
             **self._exchanges.report(),
             "not_injected": self._injector.failures,
         }
@@ -362,24 +378,17 @@ class Service:
         """Read everything again. What fails leaves all as it was."""
         paths = self._config.paths
         config = configuration.load(paths)
-        fresh = settings.credential(paths)
-        names = settings.roster_names(paths)
+        fresh = settings.credentials(paths)
+        members = settings.members(paths)
         if config.bpffs != self._config.bpffs or self.maps.stale():
             self._begin_anew("the data path has new maps")
             return {"peers": len(self._table)}
         self._config = config
-        self._names = names
-        self._take_over(fresh)
+        changed = self._identities.change(fresh, members)
+        self._read_peers()
+        self._identities.settle()
+        if changed:
+            self._save(self._own_timestamps.last)
         self._bind()
         self._log.info("reloaded", peers=len(self._table))
         return {"peers": len(self._table)}
-
-    def _take_over(self, fresh: Credential) -> None:
-        if fresh != self._credential:
-            for peer in self._table:
-                self._exchanges.leave(peer)
-            self._associations.erase_all(self._table, "identity or mesh secret changed")
-            self._credential = fresh
-            self._exchanges.use(fresh)
-            self._save(self._own_timestamps.last)
-        self._read_peers()

@@ -3,35 +3,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from brine import identity, roster
+from brine import identity, keys, roster, rotation
 from brine.config import Config, Paths
 from brine.daemon.sockets import Binding
 from brine.exchange import Credential
 from brine.maps import Maps
 from brine.records import unpack_address
-from brine.roster import Address
+from brine.roster import Address, Entry
 
 
-def credential(paths: Paths) -> Credential:
-    """What exchanges are made with.
+def credentials(paths: Paths) -> tuple[Credential, ...]:
+    """What exchanges are made with: the first is used, all are accepted (rotation.py).
 
     :raises BrineError: if there is no identity, or a file is malformed.
     """
-    return Credential(identity.load(paths).private, identity.load_mesh_secret(paths))
+    secret = identity.load_mesh_secret(paths)
+    return tuple(Credential(one.private, secret) for one in rotation.load(paths).accepted)
 
 
-def roster_names(paths: Paths) -> dict[bytes, str]:
-    """Names by identity, for logs and answers. A host that is being set up has no roster yet,
-    and no peers.
+@dataclass(frozen=True)
+class Members:
+    """What the roster says of identities."""
+
+    entries: Mapping[bytes, Entry] = field(default_factory=dict)  #: by each of their identities
+
+    def name(self, public_key: bytes) -> str:
+        """The host's name, or the id of its key, for logs and answers."""
+        entry = self.entries.get(public_key)
+        return entry.name if entry else keys.key_id(public_key)
+
+    def identities(self, public_key: bytes) -> tuple[bytes, ...]:
+        """Every identity of the host that has this one, it first."""
+        entry = self.entries.get(public_key)
+        others = entry.public_keys if entry else ()
+        return (public_key, *(key for key in others if key != public_key))
+
+
+def members(paths: Paths) -> Members:
+    """A host that is being set up has no roster yet, and no peers.
 
     :raises BrineError: if the roster is malformed.
     """
     if not paths.roster.exists():
-        return {}
+        return Members()
     entries = roster.load(paths.roster).entries
-    return {entry.public_key: entry.name for entry in entries if entry.public_key is not None}
+    return Members({key: entry for entry in entries for key in entry.public_keys})
 
 
 def binding(config: Config, maps: Maps) -> Binding:

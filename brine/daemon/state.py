@@ -21,11 +21,13 @@ _VERSION = 1
 @dataclass
 class State:
     """`reserved`: UNIX ns up to which own timestamps may have been used.
-    `floors`: identity -> TAI64N. `credentials`: see :func:`credentials`."""
+    `floors`: identity -> TAI64N. `credentials`: see :func:`credentials`, of every one accepted.
+    `made_with`: index of an association -> own and peer's identity."""
 
     reserved: int = 0
     floors: dict[bytes, bytes] = field(default_factory=dict)
-    credentials: str = ""
+    credentials: frozenset[str] = frozenset()
+    made_with: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
 def credentials(public_key: bytes, psk: bytes) -> str:
@@ -70,7 +72,11 @@ class StateFile:
             {
                 "version": _VERSION,
                 "reserved": timestamps.encode(state.reserved).hex(),
-                "credentials": state.credentials,
+                "credentials": ",".join(sorted(state.credentials)),
+                "made_with": {
+                    str(index): [keys.show_key(one) for one in both]
+                    for index, both in sorted(state.made_with.items())
+                },
                 "floors": {
                     keys.show_key(identity): stamp.hex()
                     for identity, stamp in sorted(state.floors.items())
@@ -108,5 +114,9 @@ def _parse(given: dict[str, object]) -> State:
     return State(
         reserved=timestamps.decode(bytes.fromhex(str(given["reserved"]))),
         floors=floors,
-        credentials=str(given["credentials"]),
+        credentials=frozenset(filter(None, str(given["credentials"]).split(","))),
+        made_with={
+            int(index): (keys.parse_key(own), keys.parse_key(theirs))
+            for index, (own, theirs) in dict(given.get("made_with", {})).items()  # type: ignore[call-overload]
+        },
     )

@@ -157,7 +157,12 @@ def test_floors() -> None:
 def test_state_file_round_trip(tmp_path: Path) -> None:
     file = StateFile(tmp_path / "state.json")
     assert file.read() == State()
-    state = State(17 * SECOND + 3, {b"\1" * 32: encode(5)}, credentials(b"\2" * 32, b"\3" * 32))
+    state = State(
+        17 * SECOND + 3,
+        {b"\1" * 32: encode(5)},
+        frozenset({credentials(b"\2" * 32, b"\3" * 32), credentials(b"\4" * 32, b"\3" * 32)}),
+        {0xFFFFFFFE: (b"\2" * 32, b"\1" * 32)},
+    )
     file.write(state)
     file.write(state)
     assert file.read() == state
@@ -194,11 +199,11 @@ def test_credentials_tell_identities_and_secrets_apart() -> None:
 def test_state_holds_no_secret(tmp_path: Path) -> None:
     secret = os.urandom(32)
     file = StateFile(tmp_path / "state.json")
-    file.write(State(credentials=credentials(b"\1" * 32, secret)))
+    file.write(State(credentials=frozenset({credentials(b"\1" * 32, secret)})))
     text = file.path.read_text()
     assert secret.hex() not in text
     assert keys.show_key(secret) not in text
-    assert set(json.loads(text)) == {"version", "reserved", "credentials", "floors"}
+    assert set(json.loads(text)) == {"version", "reserved", "credentials", "floors", "made_with"}
 
 
 # Hold queue

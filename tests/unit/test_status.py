@@ -21,6 +21,7 @@ def seen(**more: Any) -> dict[str, Any]:
         "version": "1",
         "public_key": KEY,
         "key_id": "0123456789abcdef",
+        "identity": {"state": "staged", "next": "fedcba9876543210", "previous": None},
         "addresses": ["10.77.0.1"],
         "interface": "eth0",
         "xdp_mode": "native",
@@ -46,6 +47,8 @@ def peer(**more: Any) -> dict[str, Any]:
             "initiated": True,
             "own_generation": 0,
             "peer_generation": 1,
+            "own_key_id": "0123456789abcdef",
+            "peer_key_id": "00112233445566aa",
         },
         "last_exchange_seconds": 125.0,
         "last_received_seconds": 3.2,
@@ -63,7 +66,7 @@ def test_one_screen_shows_it() -> None:
         == f"""\
 brine0: lab1
   public key: {KEY}
-  key id: 0123456789abcdef
+  key id: 0123456789abcdef, to be followed by fedcba9876543210
   addresses: 10.77.0.1
   underlay: eth0, port 4747, native XDP
   MTU: 1420
@@ -73,7 +76,8 @@ peer: lab2
   public key: {KEY}
   endpoint: 192.0.2.2:4747
   addresses: 10.77.0.2
-  association: confirmed, begun by this host 2 minutes ago, generations 0/1
+  association: confirmed, begun by this host 2 minutes ago, generations 0/1,\
+ identities 0123456789abcdef/00112233445566aa
   last heard of: 3 seconds ago
   transfer: 3.0 MiB received, 100 B sent
 
