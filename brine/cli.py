@@ -139,6 +139,12 @@ def _asking(verbs: Any) -> None:
         "--seconds", type=float, default=15, metavar="S", help="wait so long (default 15)"
     )
 
+    gate = _add(verbs, "gate", _gate, "Say whether a change was good.", render=_render_gate)
+    gate.add_argument("--peers", type=int, default=4, metavar="N", help="so many (default 4)")
+    gate.add_argument(
+        "--seconds", type=float, default=30, metavar="S", help="wait so long (default 30)"
+    )
+
     group = verbs.add_parser("probe", help="numbered packets: what is lost, twice, late")
     group = group.add_subparsers(required=True)
     receive = _add(group, "receive", _probe_receive, "Count what comes in.", render=_render_probe)
@@ -164,9 +170,11 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _identity_ensure(options: argparse.Namespace) -> Answer:
-    from brine import identity
+    from brine import identity, rotation
 
-    return identity.ensure(_paths(options), options.check)
+    answer = identity.ensure(_paths(options), options.check)
+    made = answer["public_key"] is not None  # else check mode, and it is yet to be made
+    return {**(rotation.status(_paths(options)) if made else {}), **answer}
 
 
 def _identity_show(options: argparse.Namespace) -> Answer:
@@ -248,6 +256,12 @@ def _verify(options: argparse.Namespace) -> Answer:
     return verify.run(_config(options), options.peers, options.seconds)
 
 
+def _gate(options: argparse.Namespace) -> Answer:
+    from brine import gate
+
+    return gate.run(_config(options), options.peers, options.seconds)
+
+
 def _probe_receive(options: argparse.Namespace) -> Answer:
     from brine import identity, probe, roster
 
@@ -265,7 +279,8 @@ def _probe_send(options: argparse.Namespace) -> Answer:
         addresses = [ip_address(text) for text in options.addresses]
     except ValueError as error:
         raise BrineError(str(error), "name addresses of the mesh, as `brine peers` shows") from None
-    return probe.send(addresses, options.seconds, options.interval)
+    with probe.until_interrupted() as interrupted:
+        return probe.send(addresses, options.seconds, options.interval, interrupted=interrupted)
 
 
 def _doctor(options: argparse.Namespace) -> Answer:
@@ -328,6 +343,12 @@ def _render_verify(answer: Answer) -> str:
     from brine import verify
 
     return verify.render(answer)
+
+
+def _render_gate(answer: Answer) -> str:
+    from brine import gate
+
+    return gate.render(answer)
 
 
 def _render_probe(answer: Answer) -> str:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +91,7 @@ def receive(
 
     :raises BrineError: if an address or the port cannot be had.
     """
-    found: dict[tuple[str, bytes], Run] = {}
+    found: dict[bytes, Run] = {}  # by the run's own number: its source may change
     end = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_socket(address, port)) for address in addresses]
@@ -102,7 +103,7 @@ def receive(
     return {"runs": sorted((one.report() for one in found.values()), key=lambda r: r["source"])}
 
 
-def _drain(ready: socket.socket, found: dict[tuple[str, bytes], Run]) -> None:
+def _drain(ready: socket.socket, found: dict[bytes, Run]) -> None:
     for _ in range(1024):
         try:
             data, source = ready.recvfrom(2048)
@@ -113,8 +114,7 @@ def _drain(ready: socket.socket, found: dict[tuple[str, bytes], Run]) -> None:
         magic, kind, identifier, number, total = _FORMAT.unpack(data)
         if magic != _MAGIC or number >= _TOTAL_MAX or total > _TOTAL_MAX:
             continue
-        key = (str(source[0]), identifier)
-        run = found.setdefault(key, Run(source=key[0]))
+        run = found.setdefault(identifier, Run(source=str(source[0])))
         if kind == _NUMBERED:
             run.note(number, time.monotonic())
         elif kind == _END:
@@ -124,11 +124,16 @@ def _drain(ready: socket.socket, found: dict[tuple[str, bytes], Run]) -> None:
 
 
 def send(
-    addresses: Sequence[Address], seconds: float, interval_ms: float = 1.0, port: int = PORT
+    addresses: Sequence[Address],
+    seconds: float,
+    interval_ms: float = 1.0,
+    port: int = PORT,
+    interrupted: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Send each of `addresses` a numbered packet every interval:
     `{runs: [{destination, sent, failed, heard}]}`. `failed`: the device did not take it, so the
-    receiver will count it as lost. `heard`: the receiver knows how many there were.
+    receiver will count it as lost. `heard`: the receiver knows how many there were. What makes
+    `interrupted` true ends it early, and as well.
 
     :raises BrineError: if brine0 cannot be used.
     """
@@ -136,12 +141,15 @@ def send(
     with contextlib.ExitStack() as stack:
         senders = [_Sender(stack.enter_context(_socket(to)), to, port) for to in addresses]
         begin = time.monotonic()
-        for number in range(count):
+        number = 0
+        while number < count and not interrupted:
             wait = begin + number * interval_ms / 1000 - time.monotonic()
             if wait > 0:  # else catch up: the number of packets is what was asked for
                 time.sleep(wait)
             for sender in senders:
                 sender.send(_NUMBERED, number, 0)
+            number += 1
+        count = number
         for _ in range(_END_ATTEMPTS):
             silent = [sender for sender in senders if not sender.heard]
             if not silent:
@@ -152,6 +160,17 @@ def send(
             for sender in silent:
                 sender.listen()
         return {"runs": [sender.report(count) for sender in senders]}
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[list[int]]:
+    """A list that SIGINT fills, so that it comes between two packets."""
+    arrived: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _frame: arrived.append(number))
+    try:
+        yield arrived
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 class _Sender:

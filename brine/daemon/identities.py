@@ -104,6 +104,20 @@ class Identities:
         if peer.identities != identities:
             self._table.rename(peer, identities)
 
+    def adopt(self, former: frozenset[str]) -> None:
+        """Tell what adopted associations were made with where the daemon was killed before it
+        had noted it: where there is only one identity on either side, it was that. Elsewhere
+        it stays unknown, and :meth:`settle` has them replaced.
+
+        :param former: fingerprints of the credentials that the daemon had then.
+        """
+        if len(self.credentials) > 1 or former != self.fingerprints():
+            return
+        for peer in self._table:
+            for living in peer.living:
+                if living.own is None and not peer.others:
+                    living.own, living.theirs = self.own, peer.identity
+
     def settle(self) -> None:
         """See to what was made with identities of before."""
         accepted = {one.public for one in self.credentials}

@@ -147,6 +147,7 @@ class Service:
             for found in self.maps.associations():
                 self.maps.erase(found.number)
         adopted = self._associations.adopt(self._table, self._remembered.made_with)
+        self._identities.adopt(former)
         self._identities.settle()
         try:
             self._save(self._own_timestamps.last)

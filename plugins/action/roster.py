@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.brine.mesh.plugins.plugin_utils.departures import check_store
 from ansible_collections.brine.mesh.plugins.plugin_utils.members import (
     Member,
     MemberReader,
@@ -34,14 +35,28 @@ class ActionModule(ActionBase):
                 "store": {"type": "path", "required": True},
                 "cache": {"type": "path", "required": True},
                 "made_now": {"type": "list", "elements": "str", "default": []},
+                "removal_percent": {"type": "int", "default": 10},
+                "confirm_removal": {"type": "bool", "default": False},
             }
         )
         hosts = [str(host) for host in task_vars["groups"].get(arguments["group"], [])]
         reader = MemberReader(task_vars["hostvars"], arguments["store"])
-        members = [reader.read(host) for host in hosts]
-        findings = [*reader.findings, *check_members(members, arguments["made_now"])]
+        removed = reader.store.removed()
+        members = [reader.read(host) for host in hosts if host not in removed]
+        findings = [
+            *reader.findings,
+            *check_members(members, arguments["made_now"]),
+            *check_store(
+                reader.store,
+                hosts,
+                members,
+                arguments["made_now"],
+                arguments["removal_percent"],
+                arguments["confirm_removal"],
+            ),
+        ]
         result.update(changed=False, findings=findings, path=None)
-        if not findings:
+        if not any(found["fatal"] for found in findings):
             result["path"] = str(write(members, Path(arguments["cache"])))
         return result
 

@@ -53,6 +53,10 @@ environment:
   returned: always
   type: str
   sample: /opt/brine/venvs/0f343b0931126a20f133d67c2b018a3b
+daemon:
+  description: The virtual environment that a running daemon was started from. Null if none runs.
+  returned: always
+  type: str
 """
 
 import os
@@ -96,6 +100,23 @@ def install(module: AnsibleModule, archive: Path, environment: Path) -> None:
     (environment / COMPLETE).touch()
 
 
+def daemon_environment(module: AnsibleModule, root: Path) -> str | None:
+    """The environment that a running daemon was started from, by its interpreter."""
+    systemctl = module.get_bin_path("systemctl")
+    if systemctl is None:
+        return None
+    command = [systemctl, "show", "--property=MainPID", "--value", "brined.service"]
+    number = str(module.run_command(command)[1]).strip()
+    try:
+        command_line = Path("/proc", number, "cmdline").read_bytes() if int(number) else b""
+    except (OSError, ValueError):
+        return None
+    interpreter = Path(os.fsdecode(command_line.split(b"\0")[0]))
+    if root / "venvs" not in interpreter.parents:
+        return None
+    return str(interpreter.parents[1])
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -119,12 +140,14 @@ def main() -> None:
         new.unlink(missing_ok=True)
         new.symlink_to(environment.relative_to(root))
         new.replace(link)
+        kept = os.path.realpath(root / "former" / "venv")  # brine.mesh.former
         for other in environment.parent.iterdir():
-            if str(other) not in (str(environment), before):
+            if str(other) not in (str(environment), before, kept):
                 shutil.rmtree(other)
     module.exit_json(
         changed=changed,
         environment=str(environment),
+        daemon=daemon_environment(module, root),
         diff={
             "before": f"{before}\n" if before else "",
             "after": f"{environment}\n",

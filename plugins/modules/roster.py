@@ -13,6 +13,7 @@ description:
     public-key store, and checks them together.
   - If nothing is wrong, renders the roster into a file on the controller. The same members
     always give the same bytes.
+  - Hosts that were removed with M(brine.mesh.public_keys) are left out.
   - Run it once in a play. What it does is linear in the number of hosts.
   - It does not fail for what it finds, so that M(brine.mesh.report) can report it together
     with what was found on the hosts.
@@ -35,6 +36,16 @@ options:
     type: list
     elements: str
     default: []
+  removal_percent:
+    description:
+      - So many of the hosts that O(store) knows may leave the group at once; one always may.
+        More are a finding, unless O(confirm_removal).
+    type: int
+    default: 10
+  confirm_removal:
+    description: Whether it is meant that so many hosts leave.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - brine.mesh.host.controller
 attributes:

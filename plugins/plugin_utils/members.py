@@ -7,25 +7,27 @@ Runs on the controller, once a play, over all hosts of the group: also those out
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import ipaddress
 import json
 import socket
 import typing as t
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.brine.mesh.plugins.module_utils.finding import Finding, finding
 from ansible_collections.brine.mesh.plugins.plugin_utils.address import PREFIX, overlay_address
+from ansible_collections.brine.mesh.plugins.plugin_utils.store import (
+    RESERVED,
+    Store,
+    parse_key,
+    show_key,
+)
 
 Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
-KEY_BYTES = 32
 ROSTER_VERSION = 1
 
 # A role's defaults reach only the host that runs the role, and the roster is about
@@ -59,12 +61,21 @@ class Member:
     networks: tuple[Network, ...]
     max_peers: int
     mesh_secret: bytes | None = dataclasses.field(repr=False)
+    # At most one: its identity is being rotated.
+    next_public_key: bytes | None = None
+    previous_public_key: bytes | None = None
+
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        keys = (self.public_key, self.next_public_key, self.previous_public_key)
+        return tuple(key for key in keys if key)
 
     def roster_entry(self) -> dict[str, t.Any]:
-        key = self.public_key
+        others = {"next": self.next_public_key, "previous": self.previous_public_key}
         return {
             "name": self.name,
-            "public_key": base64.b64encode(key).decode() if key else None,
+            "public_key": show_key(self.public_key) if self.public_key else None,
+            **{f"{which}_public_key": show_key(key) for which, key in others.items() if key},
             "endpoint": show_endpoint(self.endpoint) if self.endpoint else None,
             "addresses": [str(address) for address in self.addresses],
             "allowed_ips": [str(network) for network in self.allowed_ips],
@@ -77,30 +88,12 @@ def show_endpoint(endpoint: tuple[Address, int]) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def key_path(store: str, host: str) -> Path:
-    """Where the public key of `host` is. Ansible reads no `.txt` as an inventory."""
-    return Path(store) / f"{host}.txt"
-
-
-def parse_key(text: str) -> bytes:
-    """A 32-byte key from its base64. ValueError says what is wrong with it."""
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("is not base64") from error
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"has {len(key)} bytes instead of {KEY_BYTES}")
-    if not any(key):
-        raise ValueError("is all zeros")
-    return key
-
-
 class MemberReader:
     """Reads the variables of one host after another and notes what is wrong with them."""
 
     def __init__(self, hostvars: Mapping[str, Mapping[str, t.Any]], store: str) -> None:
         self.hostvars = hostvars
-        self.store = store
+        self.store = Store(store)
         self.findings: list[HostFinding] = []
 
     def note(self, host: str, check: str, cause: str, next_step: str) -> None:
@@ -112,19 +105,22 @@ class MemberReader:
         def variable(name: str) -> t.Any:
             return given.get(name, DEFAULTS.get(name))
 
-        key = self.public_key(host)
+        keys = {which: self.public_key(host, which) for which in ("current", "next", "previous")}
         networks = self.parse_all(
             host, "brine_networks", variable("brine_networks"), ipaddress.ip_network
         )
         addresses = self.parse_all(
             host, "brine_addresses", variable("brine_addresses"), ipaddress.ip_address
         )
-        if key and self.flag(host, "brine_derived_address", variable("brine_derived_address")):
-            addresses = (*addresses, overlay_address(key))
+        if self.flag(host, "brine_derived_address", variable("brine_derived_address")):
+            # All of them, so that none goes before its key is retired; that in use first.
+            addresses = (*addresses, *(overlay_address(key) for key in keys.values() if key))
         roaming = self.flag(host, "brine_roaming", variable("brine_roaming"))
         return Member(
             name=str(host),
-            public_key=key,
+            public_key=keys["current"],
+            next_public_key=keys["next"],
+            previous_public_key=keys["previous"],
             endpoint=self.endpoint(host, given, variable("brine_port"), roaming),
             addresses=addresses,
             allowed_ips=self.parse_all(
@@ -136,18 +132,15 @@ class MemberReader:
             mesh_secret=self.mesh_secret(host, variable("brine_mesh_secret")),
         )
 
-    def public_key(self, host: str) -> bytes | None:
-        path = key_path(self.store, host)
+    def public_key(self, host: str, which: str) -> bytes | None:
         try:
-            return parse_key(path.read_text(encoding="ascii", errors="replace"))
-        except FileNotFoundError:
-            return None
+            return self.store.read(host, which)
         except ValueError as error:
             self.note(
                 host,
                 "public key",
-                f"{path} {error}",
-                f"put back what `brine identity show` prints on {host}, or remove the file and "
+                f"{self.store.path(host, which)} {error}",
+                f"put back what `brine identity status` prints on {host}, or remove the file and "
                 f"run the play with {host} in it",
             )
             return None
@@ -252,6 +245,13 @@ def check_members(members: list[Member], made_now: Iterable[str]) -> list[HostFi
                 "the store has none for it, and this run does not make it",
                 f"run the play once with {member.name} in --limit, or take it out of the group",
             )
+        if member.name.endswith(RESERVED):
+            note(
+                member.name,
+                "name",
+                f"it ends as files of the public-key store do: {', '.join(RESERVED)}",
+                "give it another",
+            )
         for cause, next_step in member_faults(member):
             note(member.name, "addresses", cause, next_step)
         if len(members) > member.max_peers:
@@ -270,7 +270,7 @@ def check_members(members: list[Member], made_now: Iterable[str]) -> list[HostFi
         (
             "public keys",
             "public key (a cloned machine?)",
-            lambda m: [base64.b64encode(m.public_key).decode()] if m.public_key else [],
+            lambda m: map(show_key, m.public_keys),
         ),
     ):
         for value, names in shared(members, values_of):

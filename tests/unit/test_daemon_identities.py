@@ -240,6 +240,7 @@ def test_an_association_of_unknown_identity_is_replaced(mesh: Rotating) -> None:
     )
     mesh.identities["one"] = identities
     assert mesh.current(mesh.one).own is None
+    identities.adopt(frozenset({"of other credentials"}))
     identities.settle()
     mesh.talk(40)
     assert made_with_current(mesh)

@@ -14,14 +14,15 @@ import pytest
 import yaml
 
 from ansible_collections.brine.mesh.plugins.plugin_utils.address import PREFIX, overlay_address
+from ansible_collections.brine.mesh.plugins.plugin_utils.departures import check_store
 from ansible_collections.brine.mesh.plugins.plugin_utils.members import (
     DEFAULTS,
     Member,
     MemberReader,
     check_members,
-    parse_key,
     render_roster,
 )
+from ansible_collections.brine.mesh.plugins.plugin_utils.store import Store, parse_key
 from brine import keys, roster
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -205,3 +206,95 @@ def test_values_that_ansible_reads_as_text_are_understood(inventory: Inventory) 
 @pytest.mark.parametrize("text", [public_key(1), f"  {public_key(1)}\n"])
 def test_parse_key(text: str) -> None:
     assert parse_key(text) == base64.b64decode(public_key(1))
+
+
+# The store
+
+
+def rotating(inventory: Inventory, name: str, which: str, number: int) -> None:
+    (inventory.store / f"{name}.{which}.txt").write_text(public_key(number) + "\n")
+
+
+@pytest.mark.parametrize("which", ["next", "previous"])
+def test_a_second_identity_is_in_the_roster(inventory: Inventory, which: str) -> None:
+    rotating(inventory, "b", which, 9)
+    members, findings = inventory.members()
+    assert [*findings, *check_members(members, [])] == []
+    entry = roster.parse(render_roster(members)).entries[1]
+    first, second = (base64.b64decode(public_key(number)) for number in (2, 9))
+    assert entry.public_keys == (first, second)
+    assert getattr(entry, f"{which}_public_key") == second
+    assert entry.addresses[1:] == (keys.overlay_address(first), keys.overlay_address(second))
+
+
+def test_a_mesh_that_rotates_nothing_says_nothing_of_it(inventory: Inventory) -> None:
+    members, _ = inventory.members()
+    assert "next" not in render_roster(members)
+
+
+def test_two_hosts_with_one_next_key(inventory: Inventory) -> None:
+    rotating(inventory, "b", "next", 1)
+    assert any("a, b have the same public key" in found["cause"] for found in inventory.found())
+
+
+def test_a_name_that_ends_as_a_file_of_the_store(inventory: Inventory) -> None:
+    inventory.hostvars["b.next"] = {
+        "brine_endpoint": "198.51.100.4",
+        "brine_addresses": ["10.77.0.4"],
+    }
+    found = inventory.found(made_now=["b.next"])
+    assert any(one["check"] == "name" for one in found)
+
+
+def store_findings(inventory: Inventory, hosts: list[str], **more: t.Any) -> list[t.Any]:
+    members = [one for one in inventory.members()[0] if one.name in hosts]
+    given = {"made_now": hosts, "percent": 10, "confirmed": False, **more}
+    return check_store(Store(inventory.store), hosts, members, **given)
+
+
+def test_one_host_may_leave_the_group(inventory: Inventory) -> None:
+    assert store_findings(inventory, NAMES[:2]) == []
+
+
+def test_many_may_not_unless_it_is_meant(inventory: Inventory) -> None:
+    (found,) = store_findings(inventory, NAMES[:1])
+    assert found["fatal"]
+    assert "2 of 3 hosts" in found["cause"]
+    assert "b, c" in found["cause"]
+    assert "-e brine_confirm_removal=true" in found["next_step"]
+    assert store_findings(inventory, NAMES[:1], confirmed=True) == []
+    assert store_findings(inventory, NAMES[:1], percent=67) == []
+
+
+def test_a_removed_host_is_kept_out(inventory: Inventory) -> None:
+    store = Store(inventory.store)
+    store.write(store.remove("b"))
+    assert store.text("b") is None
+    assert store.hosts() == {"a", "c"}
+    (found,) = store_findings(inventory, NAMES, made_now=[])
+    assert not found["fatal"]
+    (found,) = store_findings(inventory, NAMES)
+    assert found["fatal"]
+    assert "was removed from the mesh" in found["cause"]
+    assert store.remove("b") == {}
+
+
+def test_a_removed_key_does_not_come_back_under_another_name(inventory: Inventory) -> None:
+    store = Store(inventory.store)
+    store.write(store.remove("b"))
+    inventory.put_key("c", public_key(2))
+    (found,) = store_findings(inventory, ["a", "c"])
+    assert found["host"] == "c"
+    assert "removed with b" in found["cause"]
+
+
+def test_the_store_writes_only_what_differs(inventory: Inventory) -> None:
+    store = Store(inventory.store)
+    current: dict[str, str | None] = {"current": public_key(1), "next": None, "previous": None}
+    assert store.put("a", current) == {}
+    changes = store.put("a", {**current, "next": public_key(8)})
+    store.write(changes)
+    assert list(changes) == [inventory.store / "a.next.txt"]
+    store.write(store.put("a", current))
+    assert not (inventory.store / "a.next.txt").exists()
+    assert set(store.prune(["a", "b"])) == {inventory.store / "c.txt"}
