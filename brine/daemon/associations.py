@@ -132,6 +132,8 @@ class Associations:
                 own=own,
                 theirs=theirs,
             )
+            if not living.initiated:
+                peer.used = theirs
             peer.living.append(living)
             self._watch(peer, living)
         for number in range(self._data_path.max_associations):

@@ -153,7 +153,7 @@ class Exchanges:
             return
         index = self._indices.allot()
         # What each side uses first; then the others, for a host that a rotation has not reached.
-        ways = [(own, theirs) for own in self._credentials for theirs in peer.identities]
+        ways = [(own, theirs) for own in self._credentials for theirs in peer.targets]
         own, theirs = ways[attempt.tries % len(ways)]
         attempt.tries += 1
         try:
@@ -262,6 +262,7 @@ class Exchanges:
             self.prompted(peer, "an initiation below the floor")
         if verdict is not Verdict.FRESH:
             raise Refused(f"a timestamp {verdict.value}")
+        peer.used = opened.identity
         self._cross(peer, opened.identity)
         index = self._indices.allot()
         try:

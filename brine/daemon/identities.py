@@ -25,6 +25,7 @@ from brine.daemon.settings import Members
 from brine.daemon.timers import SECOND, Timers
 from brine.exchange import Credential
 
+REST = 2 * SECOND
 STAGGER = SECOND // 200  #: between exchanges that a change of ours begins
 
 
@@ -138,6 +139,12 @@ class Identities:
             and self._table.by_number.get(peer.number) is peer
         ):
             self._exchanges.initiate(peer, "identity")
+
+    def look_later(self, peer: Peer) -> None:
+        """An association has been confirmed. Whether the peer turned to the identity that we
+        use matters only once it has come to rest."""
+        if peer.current is not None and self._outdated(peer.current):
+            self._timers.after(REST, lambda: self.look(peer))
 
     def _outdated(self, living: Living) -> bool:
         return living.revoked or living.own != self.own

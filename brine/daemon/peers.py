@@ -64,6 +64,7 @@ class Peer:
     endpoint: Endpoint | None
     roaming: bool
     others: tuple[bytes, ...] = ()  #: further identities that it may use (rotation.py)
+    used: bytes | None = None  #: that of the newest exchange that it began
     living: list[Living] = field(default_factory=list)
     current: Living | None = None  #: what packets are sealed under
     published: int = 0  #: when that came to be
@@ -79,6 +80,11 @@ class Peer:
     @property
     def identities(self) -> tuple[bytes, ...]:
         return (self.identity, *self.others)
+
+    @property
+    def targets(self) -> tuple[bytes, ...]:
+        """Its identities, the one that it uses first, as far as is known."""
+        return tuple(sorted(self.identities, key=lambda one: one != self.used))
 
     @property
     def key_id(self) -> str:

@@ -259,7 +259,7 @@ class Service:
 
     def _association_confirmed(self, peer: Peer, living: Living) -> None:
         self._exchanges.confirmed(peer, living)
-        self._identities.look(peer)
+        self._identities.look_later(peer)
 
     # Time
 

@@ -9,7 +9,7 @@ import pytest
 
 from brine import keys
 from brine.daemon.identities import Identities
-from brine.daemon.peers import Living
+from brine.daemon.peers import Living, Peer
 from brine.daemon.settings import Members
 from brine.exchange import Credential
 from brine.layout import Layout
@@ -38,8 +38,18 @@ class Rotating:
                 host.associations,
                 host.exchanges,
             )
+            self._follow(host)
         self.tell()
         self.talk(2)
+
+    def _follow(self, host: Host) -> None:
+        """What the service does when an association is confirmed."""
+
+        def confirmed(peer: Peer, living: Living) -> None:
+            host.exchanges.confirmed(peer, living)
+            self.identities[host.name].look_later(peer)
+
+        host.associations._confirmed = confirmed
 
     def hosts(self) -> list[tuple[Host, Host]]:
         return [(self.one, self.two), (self.two, self.one)]
@@ -142,7 +152,10 @@ def test_both_flip_at_once(mesh: Rotating) -> None:
     mesh.tell()
     for host in (mesh.one, mesh.two):
         mesh.flip(host)
+    before = mesh.one.sent("initiation") + mesh.two.sent("initiation")
     mesh.talk(40)
+    assert mesh.one.sent("initiation") + mesh.two.sent("initiation") - before <= 3
+    assert made_with_current(mesh)  # before the roster says which identities are in use
     mesh.tell()
     mesh.talk(20)
     for host in (mesh.one, mesh.two):
