@@ -56,13 +56,19 @@ def summary(statuses: Mapping[str, Status | None]) -> list[str]:
                 str(status.get("xdp_mode") or NONE),
                 str(status.get("mtu") or NONE),
                 str(len(peers)),
-                str(sum(1 for peer in peers if peer.get("association"))),
+                str(sum(1 for peer in peers if is_confirmed(peer))),
                 amount(sum(peer.get("received_bytes") or 0 for peer in peers)),
                 amount(sum(peer.get("sent_bytes") or 0 for peer in peers)),
                 str(sum((status.get("drops") or {}).values())),
             ]
         )
     return columns(rows)
+
+
+def is_confirmed(peer: Mapping[str, t.Any]) -> bool:
+    """Whether both sides have authenticated each other."""
+    association = peer.get("association")
+    return association is not None and association["state"] == "confirmed"
 
 
 def matrix(

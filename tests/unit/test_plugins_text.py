@@ -11,8 +11,8 @@ from ansible_collections.brine.mesh.plugins.action import report
 from ansible_collections.brine.mesh.plugins.plugin_utils import table
 
 
-def status(*names: str, age: float | None = 12.4) -> dict[str, t.Any]:
-    association = None if age is None else {"state": "current", "age_seconds": age}
+def status(*names: str, age: float | None = 12.4, state: str = "confirmed") -> dict[str, t.Any]:
+    association = None if age is None else {"state": state, "age_seconds": age}
     return {
         "daemon": {"running": True},
         "xdp_mode": "native",
@@ -42,10 +42,12 @@ def test_matrix() -> None:
 
 
 def test_summary() -> None:
-    assert table.summary({"a": status("b", "c"), "b": None}) == [
+    statuses = {"a": status("b", "c"), "b": None, "c": status("a", state="responded")}
+    assert table.summary(statuses) == [
         "host  daemon     XDP     MTU   peers  associated  received  sent   dropped",
         "a     running    native  1420  2      2           3.0 KiB   200 B  3",
         "b     no answer  -       -     -      -           -         -      -",
+        "c     running    native  1420  1      0           1.5 KiB   100 B  3",
     ]
 
 
