@@ -19,7 +19,9 @@ struct control_key {
 };
 
 /* The verifier wants a context read at constant offsets from its pointer, and
- * the compiler would rather keep the address of a field: hence assembly. */
+ * the compiler would rather keep the address of a field: hence assembly. A native
+ * build has its own. */
+#ifndef CONTROL_WORD
 #define CONTROL_WORD(request, field, i) ({					\
 	__u64 value;								\
 	asm volatile("%0 = *(u64 *)(%1 + %2)"					\
@@ -28,6 +30,7 @@ struct control_key {
 			     struct control_request, field) + 8 * (i)));	\
 	value;									\
 })
+#endif
 
 #define CONTROL_KEY(request, field) ((struct control_key){ {			\
 	CONTROL_WORD(request, field, 0), CONTROL_WORD(request, field, 1),	\
