@@ -48,14 +48,17 @@ class Btf:
     """
 
     def __init__(self, raw: bytes) -> None:
-        magic, version, _flags, header = struct.unpack_from("<HBBI", raw)
-        if magic != _MAGIC or version != 1:
-            raise ValueError("not little-endian BTF version 1")
-        type_off, type_len, str_off, str_len = struct.unpack_from("<IIII", raw, 8)
-        self._strings = raw[header + str_off : header + str_off + str_len]
         self._types: list[_Type] = [_Type("void", 0, 0, 0)]
-        self._parse(raw[header + type_off : header + type_off + type_len])
         self._structs: dict[int, type[ctypes.Structure]] = {}
+        try:
+            magic, version, _flags, header = struct.unpack_from("<HBBI", raw)
+            if magic != _MAGIC or version != 1:
+                raise ValueError("not little-endian BTF version 1")
+            type_off, type_len, str_off, str_len = struct.unpack_from("<IIII", raw, 8)
+            self._strings = raw[header + str_off : header + str_off + str_len]
+            self._parse(raw[header + type_off : header + type_off + type_len])
+        except struct.error:
+            raise ValueError("BTF that is cut short") from None
 
     def _string(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()
@@ -100,10 +103,14 @@ class Btf:
         """``struct name`` as a ctypes class: arrays of bytes become ``c_uint8 * n``.
 
         :raises KeyError: if there is no such struct.
+        :raises ValueError: if it contains itself, or what is no type.
         """
         for number, item in enumerate(self._types):
             if item.kind == _KIND_STRUCT and item.name == name:
-                return self._structure(number)
+                try:
+                    return self._structure(number)
+                except (LookupError, OverflowError, RecursionError):
+                    raise ValueError(f"struct {name} has no layout") from None
         raise KeyError(f"struct {name} is not in the BTF")
 
     def _structure(self, number: int) -> type[ctypes.Structure]:
@@ -131,9 +138,8 @@ class Btf:
 
     def _ctype(self, number: int) -> Any:
         item = self._types[number]
-        while item.kind in (_KIND_TYPEDEF, _KIND_VOLATILE, _KIND_CONST, _KIND_RESTRICT):
-            number = item.size_or_type
-            item = self._types[number]
+        if item.kind in (_KIND_TYPEDEF, _KIND_VOLATILE, _KIND_CONST, _KIND_RESTRICT):
+            return self._ctype(item.size_or_type)  # recursive: what names itself ends
         if item.kind in (_KIND_INT, _KIND_ENUM):
             signed = item.kind == _KIND_INT and item.extra[0][0] & _INT_SIGNED
             return (_SIGNED if signed else _INTEGERS)[item.size_or_type]

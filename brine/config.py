@@ -122,7 +122,10 @@ def parse(text: str, paths: Paths) -> Config:
 
     :raises ValueError: saying what is wrong with it.
     """
-    given = json.loads(text)
+    try:
+        given = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(given, dict):
         raise ValueError("it is not an object")
     known = {"bpffs", "copy_dscp", "interface", "max_peers", "mtu", "object", "port", "xdp_mode"}

@@ -120,7 +120,10 @@ def parse(text: str, source: str = "the roster") -> Roster:
 
     :raises ValueError: saying what is wrong with it, and whose entry it is.
     """
-    given = json.loads(text)
+    try:
+        given = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(given, dict):
         raise ValueError("it is not an object")
     if given.get("version") != VERSION:

@@ -102,7 +102,7 @@ class ControlSocket:
         try:
             request = json.loads(line)
             verb = self._verbs[request.pop("verb")]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BrineError(
                 "the daemon does not understand the request",
                 "restart brined: it may be older than the command",

@@ -57,7 +57,7 @@ class StateFile:
             raise BrineError(
                 f"{self.path} cannot be read: {error.strerror}", "run brined as root"
             ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BrineError(
                 f"{self.path} is malformed",
                 "move it away: peers then accept this host by its clock alone",
