@@ -63,6 +63,9 @@ test-vm: ## Tests in virtual machines with Debian's kernels
 	@scripts/bootstrap --vm
 	molecule test --no-command-borders --scenario-name vm
 
+fuzz: bootstrap ## Fuzz what reads untrusted bytes (FUZZ_SECONDS=20 for each of 12 targets)
+	python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),20) $(FUZZ_TARGETS)
+
 bench: bootstrap ## Measure brine beside other tunnels (about half an hour; ROUNDS=3)
 	python -m bench --rounds $(or $(ROUNDS),3)
 
@@ -73,4 +76,4 @@ build: bootstrap ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
 
 .PHONY: help bootstrap bootstrap-lab lab lab-shell lab-down lab-clean \
-        test test-fast test-lab test-vm bench lint build
+        test test-fast test-lab test-vm fuzz bench lint build
