@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def changed(host: Host, **changes: Any) -> Config:
 def everything(host: Host) -> list[str]:
     """Devices, addresses, routes and pins of the host, as text."""
     with host.namespace.entered(), IPRoute() as ip:
+        settle(ip)
         found = [str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()]
         found += [str(item.get_attr("IFA_ADDRESS")) for item in ip.get_addr()]
         found += [
@@ -45,6 +47,19 @@ def everything(host: Host) -> list[str]:
         ]
     found += [str(path) for path in host.config.bpffs.rglob("*")]
     return sorted(found)
+
+
+def settle(ip: IPRoute, seconds: float = 20) -> None:
+    """Wait for what the kernel does later: an IPv6 address gets its local route from a work
+    queue (net/ipv6/addrconf.c, addrconf_dad_begin)."""
+    deadline = time.monotonic() + seconds
+    while True:
+        addresses = {str(item.get_attr("IFA_ADDRESS")) for item in ip.get_addr(family=10)}
+        routed = {str(item.get_attr("RTA_DST")) for item in ip.get_routes(family=10)}
+        if addresses <= routed:
+            return
+        assert time.monotonic() < deadline, f"no local route for {addresses - routed}"
+        time.sleep(0.02)
 
 
 def id_of(directory: Path, name: str) -> int:
