@@ -76,6 +76,7 @@ MASKED_UNITS = (
     "systemd-udev-trigger.service",
     "getty.target",
     "console-getty.service",
+    "systemd-modules-load.service",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "sys-fs-fuse-connections.mount",
