@@ -21,6 +21,16 @@ enum control_operation {
 	CONTROL_PUBLISH = 2,
 	/* Stop sending on it, leave its index, overwrite every secret, FREE it. */
 	CONTROL_ERASE = 3,
+	/* Take own_private and own_public as the next generation, `own_generation`.
+	 * Makes no box: DERIVE follows. */
+	CONTROL_ROTATE = 4,
+	/* Make the pair of the newest keys of both sides, unless it is there. */
+	CONTROL_DERIVE = 5,
+	/* The same for the pair given, with boxes that the daemon derived. */
+	CONTROL_INSTALL_PAIR = 6,
+	/* Overwrite what is no longer used: our previous key once ours is proved and
+	 * used, boxes of the peer's previous one once it has moved, expired boxes. */
+	CONTROL_RETIRE = 7,
 };
 
 /* The program's return value. */
@@ -32,7 +42,13 @@ enum control_result {
 	CONTROL_NO_ASSOCIATION = 4, /* PUBLISH: it is free or pending */
 	CONTROL_WRONG_PEER = 5, /* INSTALL: `identity` is not the peer's in `peers` */
 	CONTROL_RESTING = 6, /* INSTALL: erased less than CONTROL_REST_SECONDS ago */
-	CONTROL_BUSY = 7, /* another run is at work on the association */
+	CONTROL_BUSY = 7, /* another run of the program is at work */
+	/* The data path is at work on what this would touch, or the ratchet moved
+	 * meanwhile. What was begun goes on with the next call. */
+	CONTROL_AGAIN = 8,
+	CONTROL_NOT_DUE = 9, /* ROTATE, RETIRE: not yet, or nothing to do */
+	CONTROL_ILLEGAL = 10, /* DERIVE, INSTALL_PAIR: no pair of the present keys */
+	CONTROL_FAILED = 11, /* DERIVE, INSTALL_PAIR: its keys make no box, or it expired */
 };
 
 enum control_time {
@@ -52,7 +68,11 @@ struct control_box {
 struct control_request {
 	__u32 operation; /* enum control_operation */
 	__u32 association;
-	/* the rest: INSTALL only */
+	__u8 own_generation; /* ROTATE, INSTALL_PAIR */
+	__u8 peer_generation; /* INSTALL_PAIR */
+	__u8 keyed; /* INSTALL_PAIR: 1: peer_public was announced */
+	__u8 reserved[5];
+	/* the rest: INSTALL; but for the keys of ROTATE and INSTALL_PAIR */
 	__u32 peer;
 	__u32 initiated;
 	__u32 local_index;
@@ -63,10 +83,10 @@ struct control_request {
 	__u8 secret[KEY_SIZE];
 	__u8 send_header_key[KEY_SIZE];
 	__u8 receive_header_key[KEY_SIZE];
-	__u8 own_private[KEY_SIZE]; /* generation 0 */
+	__u8 own_private[KEY_SIZE]; /* generation 0; ROTATE: own_generation */
 	__u8 own_public[KEY_SIZE];
-	__u8 peer_public[KEY_SIZE];
-	struct control_box send;
+	__u8 peer_public[KEY_SIZE]; /* generation 0; INSTALL_PAIR: peer_generation */
+	struct control_box send; /* INSTALL, INSTALL_PAIR */
 	struct control_box receive;
 };
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The one function that writes associations and boxes. See control.h for who
- * calls it and association.h for why there is one, and in what order it writes.
+ * The daemon's side of the association maps. See control.h for who calls it,
+ * and association.h and ratchet.h for why it writes in the order it does.
+ * control_ratchet.h has what it does to a living association's ratchet.
  */
 #ifndef BRINE_CONTROL_PROGRAM_H
 #define BRINE_CONTROL_PROGRAM_H
 
 #include "association.h"
 #include "control.h"
+#include "control_ratchet.h"
 #include "maps.h"
-#include "salsa20.h"
-
-#define CONTROL_SECOND_NS 1000000000ULL
+#include "pair.h"
 
 /* Thirty-two bytes of a request. */
 struct control_key {
@@ -61,95 +61,29 @@ static __always_inline int control_is_zero(struct control_key key)
 	return !any;
 }
 
-/* Counters, or windows, of one pair start at zero. */
-static __always_inline int control_reset(__u32 number, enum direction direction,
-					 __u32 pair)
+/* The sub-keys of both boxes given: HSalsa20(K, N). */
+static __always_inline void control_subkeys(const struct control_request *request,
+					    struct pair *pair)
 {
-	__u32 key = number * PAIRS + pair;
-	int lane, word;
+	struct hsalsa20 *work = &pair->derive.hsalsa20;
+	int i;
 
-	if (direction == DIRECTION_SEND) {
-		struct counters *counter = bpf_map_lookup_elem(&counters, &key);
-
-		if (!counter)
-			return -1;
-#pragma clang loop unroll(disable)
-		for (lane = 0; lane < LANES; lane++)
-			counter->lane[lane].next = 0;
-	} else {
-		struct windows *window = bpf_map_lookup_elem(&windows, &key);
-
-		if (!window)
-			return -1;
-#pragma clang loop unroll(disable)
-		for (lane = 0; lane < LANES; lane++) {
-			window->lane[lane].highest = 0;
-#pragma clang loop unroll(disable)
-			for (word = 0; word < WINDOW_WORDS; word++)
-				window->lane[lane].words[word] = 0;
-		}
-	}
-	return 0;
+	control_store(work->key, CONTROL_KEY(request, send.key));
+	*(__u64 *)work->input = CONTROL_WORD(request, send.nonce, 0);
+	*(__u64 *)(work->input + 2) = CONTROL_WORD(request, send.nonce, 1);
+	hsalsa20(work);
+	for (i = 0; i < DERIVE_SUBKEY_WORDS; i++)
+		pair->send_subkey[i] = work->output[i];
+	control_store(work->key, CONTROL_KEY(request, receive.key));
+	*(__u64 *)work->input = CONTROL_WORD(request, receive.nonce, 0);
+	*(__u64 *)(work->input + 2) = CONTROL_WORD(request, receive.nonce, 1);
+	hsalsa20(work);
+	for (i = 0; i < DERIVE_SUBKEY_WORDS; i++)
+		pair->receive_subkey[i] = work->output[i];
 }
 
-/* Give an EMPTY, rested slot a new tenant, generation 0; the caller owns its
- * association. HSalsa20(K, N), given in `from`, goes into the box; the exchange
- * of its state comes after every other write. Returns 0, or -1: not written. */
-static __always_inline int control_fill_box(__u32 number, enum direction direction,
-					    __u64 now, __u32 peer, __u32 index,
-					    struct hsalsa20 *from, __u64 not_after)
+static __always_inline void control_wipe_secrets(struct association *association)
 {
-	__u32 pair = pair_index(0, 0);
-	struct box *box = box_at(number, direction, pair);
-	__u64 life;
-
-	if (!box || now < box->rest_until)
-		return -1;
-	life = life_read(&box->state);
-	if (life_state(life) != BOX_EMPTY ||
-	    !life_swap(&box->state, life, life_next(life, BOX_CLAIMED)))
-		return -1;
-	life = life_next(life, BOX_PUBLISHED);
-	hsalsa20(from);
-	__builtin_memcpy(box->subkey, from->output, KEY_SIZE);
-	box->sender_generation = 0;
-	box->receiver_generation = 0;
-	box->peer = peer;
-	box->index = index;
-	box->not_after = not_after;
-	if (control_reset(number, direction, pair))
-		life = life_with(life, BOX_CLAIMED); /* never: stays out of use */
-	life_store(&box->state, life);
-	return 0;
-}
-
-/* Whatever the slot holds, gone. The caller owns the association. */
-static __always_inline void control_wipe_box(struct box *box, __u64 rest_until)
-{
-	__u64 life = life_read(&box->state);
-
-	if (life_state(life) == BOX_EMPTY)
-		return;
-	life = life_next(life, BOX_CLAIMED);
-	life_store(&box->state, life);
-	__builtin_memset(box->subkey, 0, KEY_SIZE);
-	box->not_after = 0;
-	box->rest_until = rest_until;
-	life_store(&box->state, life_with(life, BOX_EMPTY));
-}
-
-static __always_inline void control_wipe(struct association *association,
-					 __u32 number, __u64 rest_until)
-{
-	struct box *box;
-	__u32 pair;
-
-#pragma clang loop unroll(disable)
-	for (pair = 0; pair < BOXES_PER_ASSOCIATION; pair++) {
-		box = box_at(number, DIRECTION_SEND, pair); /* and on through RECEIVE */
-		if (box)
-			control_wipe_box(box, rest_until);
-	}
 	__builtin_memset(association->secret, 0, KEY_SIZE);
 	__builtin_memset(association->send_header_key, 0, KEY_SIZE);
 	__builtin_memset(association->receive_header_key, 0, KEY_SIZE);
@@ -171,7 +105,7 @@ static __always_inline int control_enter_index(__u32 index, __u32 number, __u64 
 static __always_inline void control_leave_index(__u32 index, __u32 number, __u64 now)
 {
 	__u32 *owner = bpf_map_lookup_elem(&indices, &index);
-	__u64 free_from = now + CONTROL_RETIRE_SECONDS * CONTROL_SECOND_NS;
+	__u64 free_from = now + CONTROL_RETIRE_SECONDS * SECOND_NS;
 
 	if (!owner || *owner != number)
 		return;
@@ -180,13 +114,13 @@ static __always_inline void control_leave_index(__u32 index, __u32 number, __u64
 }
 
 /* Keys that no exchange gives, but a wiped or half-filled request does. */
-static __always_inline int control_bad_keys(const struct control_request *request)
+static __always_inline int control_bad_boxes(const struct control_request *request)
 {
 	struct control_key send = CONTROL_KEY(request, send.key);
 	struct control_key receive = CONTROL_KEY(request, receive.key);
 
-	return control_is_zero(CONTROL_KEY(request, secret)) || control_is_zero(send) ||
-	       control_is_zero(receive) || !control_difference(send, receive);
+	return control_is_zero(send) || control_is_zero(receive) ||
+	       !control_difference(send, receive);
 }
 
 /* An unused slot of `peers` is zeros, which is nobody's identity. */
@@ -201,63 +135,64 @@ static __always_inline int control_is_peer(const struct control_request *request
 	return !control_is_zero(identity) && !control_difference(identity, current);
 }
 
-/* Both generation-0 boxes. Returns 0, or -1. */
-static __always_inline int control_fill_boxes(const struct control_request *request,
-					      __u32 number, __u64 now)
+/* Claim, fill and publish the boxes of generation 0. Returns 0, or -1: the slot is
+ * not empty. The caller owns the association. */
+static __always_inline int control_fill(const struct control_request *request,
+					struct association *association,
+					struct pair *pair)
 {
-	struct hsalsa20 work __attribute__((aligned(8)));
-	int result;
+	struct box *send = pair_send(pair->association, 0, 0);
+	struct box *receive = pair_receive(pair->association, 0, 0);
+	__u64 life;
 
-	control_store(work.key, CONTROL_KEY(request, send.key));
-	*(__u64 *)work.input = CONTROL_WORD(request, send.nonce, 0);
-	*(__u64 *)(work.input + 2) = CONTROL_WORD(request, send.nonce, 1);
-	result = control_fill_box(number, DIRECTION_SEND, now, request->peer,
-				  request->remote_index, &work,
-				  request->send_not_after);
-	if (!result) {
-		control_store(work.key, CONTROL_KEY(request, receive.key));
-		*(__u64 *)work.input = CONTROL_WORD(request, receive.nonce, 0);
-		*(__u64 *)(work.input + 2) = CONTROL_WORD(request, receive.nonce, 1);
-		result = control_fill_box(number, DIRECTION_RECEIVE, now, request->peer,
-					  request->local_index, &work,
-					  request->receive_not_after);
-	}
-	__builtin_memset(&work, 0, sizeof(work));
-	asm volatile("" : : "r"(&work) : "memory"); /* keeps the wipe */
-	return result;
+	if (!send || !receive)
+		return -1;
+	life = life_read(receive);
+	pair->claimed = life_next(life, BOX_CLAIMED);
+	if (life_state(life) != BOX_EMPTY || !life_swap(receive, life, pair->claimed))
+		return -1;
+	pair->seen = ratchet_read(association);
+	pair->own = pair->peer = 0;
+	control_store(&pair->peer_public, CONTROL_KEY(request, peer_public));
+	control_subkeys(request, pair);
+	pair_publish(association, pair, send, receive);
+	return 0;
 }
 
-static __always_inline int control_install(const struct control_request *request)
+static __always_inline int control_install(const struct control_request *request,
+					   struct pair *pair)
 {
 	__u32 number = request->association, peer = request->peer;
 	__u32 index = request->local_index;
 	struct association *association = association_at(number);
 	struct peer *entry = bpf_map_lookup_elem(&peers, &peer);
 	__u64 life, now = bpf_ktime_get_boot_ns();
+	union ratchet_word word;
 
-	if (!association || !entry || request->initiated > 1 || control_bad_keys(request))
+	if (!association || !entry || request->initiated > 1 ||
+	    control_is_zero(CONTROL_KEY(request, secret)) || control_bad_boxes(request))
 		return CONTROL_BAD_REQUEST;
 	if (!control_is_peer(request, entry))
 		return CONTROL_WRONG_PEER;
-	life = life_read(&association->state);
+	life = life_read(association);
 	if (life_state(life) != ASSOCIATION_FREE)
 		return CONTROL_NOT_FREE;
 	if (association->created &&
-	    now < association->created + CONTROL_REST_SECONDS * CONTROL_SECOND_NS)
+	    now < association->created + CONTROL_REST_SECONDS * SECOND_NS)
 		return CONTROL_RESTING;
-	if (!life_swap(&association->state, life, life_next(life, ASSOCIATION_CLAIMED)))
+	if (!life_swap(association, life, life_next(life, ASSOCIATION_CLAIMED)))
 		return CONTROL_BUSY;
 	life = life_next(life, ASSOCIATION_FREE);
 	RACE(RACE_CONTROL_CLAIMED, number);
 	/* Again: whoever takes a peer out clears its identity, then erases what is
 	 * not FREE. Either that one sees our claim, or we see the identity gone. */
 	if (!control_is_peer(request, entry)) {
-		life_store(&association->state, life);
+		life_store(association, life);
 		return CONTROL_WRONG_PEER;
 	}
 	/* A packet of this index meets a CLAIMED association: dropped. */
 	if (control_enter_index(index, number, now)) {
-		life_store(&association->state, life);
+		life_store(association, life);
 		return CONTROL_INDEX_TAKEN;
 	}
 	association->peer = peer;
@@ -267,8 +202,12 @@ static __always_inline int control_install(const struct control_request *request
 	association->send_not_after = request->send_not_after;
 	association->receive_not_after = request->receive_not_after;
 	association->initiated = request->initiated;
-	association->own_generation = 0;
-	association->peer_generation = 0;
+	association->own_since[0] = association->own_since[1] = now;
+	association->peer_since[0] = association->peer_since[1] = now;
+	association->own_proved_at = now;
+	association->own_rest_until = 0;
+	association->derivations = 0;
+	association->peer_moved = now & ~0xffULL; /* generation 0 */
 	control_store(association->secret, CONTROL_KEY(request, secret));
 	control_store(association->send_header_key, CONTROL_KEY(request, send_header_key));
 	control_store(association->receive_header_key,
@@ -276,15 +215,20 @@ static __always_inline int control_install(const struct control_request *request
 	control_store(association->own[0].private, CONTROL_KEY(request, own_private));
 	control_store(association->own[0].public, CONTROL_KEY(request, own_public));
 	control_store(association->peer_public[0], CONTROL_KEY(request, peer_public));
-	if (control_fill_boxes(request, number, now)) {
+	/* Generations 0, no flags. Nobody swaps the word of one that is CLAIMED. */
+	word = ratchet_read(association);
+	word.all = (__u64)word.is.instance << 48;
+	__sync_lock_test_and_set((__u64 *)&association->ratchet, word.all);
+	pair->association = number;
+	pair->now = now;
+	if (control_fill(request, association, pair)) {
 		control_leave_index(index, number, now);
-		control_wipe(association, number,
-			     now + CONTROL_REST_SECONDS * CONTROL_SECOND_NS);
-		life_store(&association->state, life);
-		return CONTROL_RESTING;
+		control_wipe_secrets(association);
+		life_store(association, life);
+		return CONTROL_AGAIN;
 	}
-	life_store(&association->state,
-		   life_with(life, request->initiated ? ASSOCIATION_UNCONFIRMED :
+	life_store(association, life_with(life, request->initiated ?
+							ASSOCIATION_UNCONFIRMED :
 							ASSOCIATION_PENDING));
 	return CONTROL_DONE;
 }
@@ -298,7 +242,7 @@ static __always_inline int control_publish(__u32 number)
 
 	if (!association)
 		return CONTROL_BAD_REQUEST;
-	life = life_read(&association->state);
+	life = life_read(association);
 	if (life_state(life) < ASSOCIATION_UNCONFIRMED)
 		return CONTROL_NO_ASSOCIATION;
 	peer = association->peer;
@@ -318,7 +262,7 @@ static __always_inline int control_erase(__u32 number)
 
 	if (!association)
 		return CONTROL_BAD_REQUEST;
-	life = life_read(&association->state);
+	life = life_read(association);
 	if (life_state(life) == ASSOCIATION_FREE)
 		return CONTROL_DONE; /* and wiped: nothing becomes FREE otherwise */
 	if (life_state(life) == ASSOCIATION_CLAIMED)
@@ -326,11 +270,10 @@ static __always_inline int control_erase(__u32 number)
 	/* From here neither program takes it up, and a packet that would confirm it
 	 * loses its compare-and-swap. One that has just won it makes us look again:
 	 * that happens once in the life of an association. */
-	if (!life_swap(&association->state, life, life_next(life, ASSOCIATION_CLAIMED))) {
-		life = life_read(&association->state);
+	if (!life_swap(association, life, life_next(life, ASSOCIATION_CLAIMED))) {
+		life = life_read(association);
 		if (life_state(life) < ASSOCIATION_PENDING ||
-		    !life_swap(&association->state, life,
-			       life_next(life, ASSOCIATION_CLAIMED)))
+		    !life_swap(association, life, life_next(life, ASSOCIATION_CLAIMED)))
 			return CONTROL_BUSY;
 	}
 	life = life_next(life, ASSOCIATION_FREE);
@@ -339,9 +282,15 @@ static __always_inline int control_erase(__u32 number)
 	if (state)
 		__sync_val_compare_and_swap(&state->sending, number + 1, 0);
 	control_leave_index(association->local_index, number, now);
+	/* A CPU that makes a pair meanwhile reads the keys until it has published:
+	 * then all is left as it is, for the next call. */
+	if (control_leave_instance(association) || control_wipe_pairs(number)) {
+		life_store(association, life_with(life, ASSOCIATION_ERASING));
+		return CONTROL_AGAIN;
+	}
+	control_wipe_secrets(association);
 	association->created = now;
-	control_wipe(association, number, now + CONTROL_REST_SECONDS * CONTROL_SECOND_NS);
-	life_store(&association->state, life);
+	life_store(association, life);
 	return CONTROL_DONE;
 }
 
@@ -353,21 +302,57 @@ static __always_inline void control_forget(struct control_request *request)
 			 sizeof(*request) - __builtin_offsetof(struct control_request, secret));
 }
 
+static __always_inline int control_run(struct control_request *request, struct pair *pair)
+{
+	switch (request->operation) {
+	case CONTROL_INSTALL:
+		return control_install(request, pair);
+	case CONTROL_PUBLISH:
+		return control_publish(request->association);
+	case CONTROL_ERASE:
+		return control_erase(request->association);
+	case CONTROL_ROTATE:
+		if (control_is_zero(CONTROL_KEY(request, own_private)) ||
+		    control_is_zero(CONTROL_KEY(request, own_public)))
+			return CONTROL_BAD_REQUEST;
+		pair->association = request->association;
+		pair->own = request->own_generation;
+		control_store(&pair->own_private, CONTROL_KEY(request, own_private));
+		control_store(&pair->own_public, CONTROL_KEY(request, own_public));
+		return control_rotate(pair);
+	case CONTROL_DERIVE:
+		pair->association = request->association;
+		return control_derive(pair);
+	case CONTROL_INSTALL_PAIR:
+		if (control_bad_boxes(request) || request->keyed > 1)
+			return CONTROL_BAD_REQUEST;
+		pair->association = request->association;
+		pair->own = request->own_generation;
+		pair->peer = request->peer_generation;
+		pair->announced = request->keyed;
+		pair->given = 1;
+		control_store(&pair->peer_key, CONTROL_KEY(request, peer_public));
+		control_subkeys(request, pair);
+		return control_install_pair(pair);
+	case CONTROL_RETIRE:
+		return control_retire(request->association);
+	}
+	return CONTROL_BAD_REQUEST;
+}
+
 SEC("syscall")
 int control(struct control_request *request)
 {
-	int result = CONTROL_BAD_REQUEST;
+	struct control_area *area;
+	int result = CONTROL_BUSY;
+	__u32 zero = 0;
 
-	switch (request->operation) {
-	case CONTROL_INSTALL:
-		result = control_install(request);
-		break;
-	case CONTROL_PUBLISH:
-		result = control_publish(request->association);
-		break;
-	case CONTROL_ERASE:
-		result = control_erase(request->association);
-		break;
+	area = bpf_map_lookup_elem(&control_areas, &zero);
+	/* Callers take turns; should they not, one of them is told so. */
+	if (area && !__sync_lock_test_and_set(&area->taken, 1)) {
+		result = control_run(request, &area->pair);
+		pair_forget(&area->pair);
+		__sync_lock_test_and_set(&area->taken, 0);
 	}
 	control_forget(request);
 	return result;

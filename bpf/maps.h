@@ -5,11 +5,11 @@
  *
  * Who writes what:
  *   config, peers, routes, endpoints        user space (brine/reconcile.py)
- *   associations, boxes, counters, windows,
- *   indices, peer_states.sending            the `control` program only, and the
- *                                           data path's atomic operations
- *   retired                                 the `control` program only
- *   traffic, stats, limits                  the data path
+ *   associations, boxes, counters, windows  `control`, and `open` where a packet
+ *                                           brings a new key: ratchet.h, pair.h
+ *   peer_states.sending                     `control`, and `open` at confirmation
+ *   indices, retired                        `control`
+ *   traffic, stats, limits, budgets         the data path
  * Sizes marked "set at load" are given by the loader before the load.
  */
 #ifndef BRINE_MAPS_H
@@ -24,7 +24,13 @@
 
 /* Raised by any change below; the pin directory carries it. */
 enum layout {
-	LAYOUT_VERSION = 1,
+	LAYOUT_VERSION = 2,
+};
+
+/* Ages of association keys, after which a box made of them closes. */
+enum pair_time {
+	PAIR_SEND_SECONDS = 300,
+	PAIR_RECEIVE_SECONDS = 360,
 };
 
 enum map_size {
@@ -45,10 +51,20 @@ enum map_size {
 
 /* What the daemon writes to brine0 to have an empty packet sealed for a peer:
  * an IPv6 packet of this next header (RFC 3692: experiments) for the
- * destination `::`, which no socket can send, its payload the peer's number. */
+ * destination `::`, which no socket can send, its payload a keepalive_request. */
 enum keepalive_request_field {
 	KEEPALIVE_REQUEST_NEXT_HEADER = 253,
-	KEEPALIVE_REQUEST_PAYLOAD = 4, /* bytes: a little-endian u32 */
+};
+
+enum keepalive_flag {
+	/* As DATA_KEYED, on the pair of the newest keys, while ours is unproved;
+	 * afterwards a keepalive like any other. */
+	KEEPALIVE_ANNOUNCE = 1,
+};
+
+struct keepalive_request {
+	__u32 peer;
+	__u32 flags; /* enum keepalive_flag */
 };
 
 /* An underlay or overlay address: IPv6, or IPv4 mapped (::ffff:a.b.c.d). */
@@ -64,6 +80,8 @@ struct endpoint {
 
 enum config_flag {
 	CONFIG_COPY_DSCP = 1,
+	/* No scalar multiplication on reception: an event asks the daemon. */
+	CONFIG_PUNT_DERIVATION = 2,
 };
 
 /* A slot of the array is a peer's number, `peer` elsewhere. Unused: zeros. */
@@ -98,10 +116,31 @@ struct traffic {
 enum association_state {
 	ASSOCIATION_FREE = 0, /* holds no secret */
 	ASSOCIATION_CLAIMED = 1, /* one run of `control` is filling or wiping it */
-	ASSOCIATION_PENDING = 2, /* ours to answer: sends nothing until a packet opens */
-	ASSOCIATION_UNCONFIRMED = 3, /* we initiated: sends, nothing has come back yet */
-	ASSOCIATION_CONFIRMED = 4,
+	ASSOCIATION_ERASING = 2, /* out of use, but not wiped yet: ERASE it again */
+	ASSOCIATION_PENDING = 3, /* ours to answer: sends nothing until a packet opens */
+	ASSOCIATION_UNCONFIRMED = 4, /* we initiated: sends, nothing has come back yet */
+	ASSOCIATION_CONFIRMED = 5,
 };
+
+enum ratchet_flag {
+	RATCHET_UNPROVED = 1, /* own_current: nothing has come back under it */
+	RATCHET_OWN_PREVIOUS = 2, /* own_current - 1: its private key and boxes are held */
+	RATCHET_PEER_PREVIOUS = 4, /* peer_current - 1: its key may still make boxes */
+	RATCHET_ADOPTING = 8, /* one CPU is writing the key of peer_current + 1 */
+};
+
+/* All generations of an association in one word, which moves by compare-and-swap
+ * only: ratchet.h. *own* is ours and *peer* theirs; on the wire sgen and rgen are
+ * the sender's and the receiver's, so in what we receive peer = sgen, own = rgen. */
+struct ratchet {
+	__u8 own_current; /* made last */
+	__u8 peer_current; /* adopted last */
+	__u8 send_own; /* the pair that data is sealed on */
+	__u8 send_peer;
+	__u8 flags; /* enum ratchet_flag */
+	__u8 reserved;
+	__u16 instance; /* raised by every ERASE of this number */
+} __attribute__((aligned(8)));
 
 struct association_key {
 	__u8 private[KEY_SIZE];
@@ -111,6 +150,11 @@ struct association_key {
 struct association {
 	__u32 state; /* enum association_state, one word with `serial`: association.h */
 	__u32 serial; /* raised by every claim, for as long as the map lives */
+	struct ratchet ratchet;
+	/* Boot clock, ns: when the peer's first DATA under its generation came. The
+	 * last byte is that generation, so that a late note of the one before it
+	 * does not pass for one of peer_current. */
+	__u64 peer_moved;
 	__u32 peer;
 	__u32 local_index; /* in packets we receive */
 	__u32 remote_index; /* in packets we send */
@@ -118,9 +162,12 @@ struct association {
 	__u64 created; /* boot clock, ns; once FREE: when it was erased */
 	__u64 send_not_after; /* boot clock, ns; no box of it lives longer */
 	__u64 receive_not_after; /* same */
-	__u8 own_generation; /* the sending pair: read as one word */
-	__u8 peer_generation;
-	__u8 reserved[6];
+	/* All boot clock, ns. */
+	__u64 own_since[2]; /* by generation & 1: made */
+	__u64 peer_since[2]; /* by generation & 1: adopted */
+	__u64 own_proved_at; /* of own_current, unless RATCHET_UNPROVED */
+	__u64 own_rest_until; /* no new generation before */
+	__u64 derivations; /* spent until then: budget.h */
 	__u8 secret[KEY_SIZE]; /* A */
 	__u8 send_header_key[KEY_SIZE];
 	__u8 receive_header_key[KEY_SIZE];
@@ -132,6 +179,9 @@ enum box_state {
 	BOX_EMPTY = 0,
 	BOX_CLAIMED = 1,
 	BOX_PUBLISHED = 2,
+	/* Never made, or made and expired: the pair is not tried again. The slot is
+	 * free once its pair can never be used again. */
+	BOX_FAILED = 3,
 };
 
 enum direction {
@@ -143,17 +193,17 @@ enum direction {
  * K and N of the protocol are spent on the sub-key: the packet path needs no more.
  * What a packet takes from its box never changes while the box is PUBLISHED. */
 struct box {
-	__u32 state; /* enum box_state, one word with `serial`: association.h */
-	__u32 serial; /* raised by every claim, for as long as the map lives */
+	/* These five are one word, the box's life: association.h. */
+	__u8 state; /* enum box_state */
 	__u8 sender_generation;
 	__u8 receiver_generation;
-	__u16 reserved;
+	__u8 reserved;
+	__u32 serial; /* raised by every claim, for as long as the map lives */
 	__u32 peer;
 	__u32 index; /* the receiver's, in every packet of this box */
-	__u32 reserved2;
 	__u64 not_after; /* boot clock, ns; checked by the data path, never extended */
 	__u8 subkey[KEY_SIZE]; /* HSalsa20(K, N) */
-	__u64 rest_until; /* boot clock, ns; EMPTY: not claimed before */
+	__u8 peer_public[KEY_SIZE]; /* receiving: the peer's key that it was made of */
 };
 
 /* Sending: key association * PAIRS + pair. One cache line a lane. */
@@ -203,6 +253,8 @@ struct limit {
 enum event_kind {
 	EVENT_PUNT_SEND = 1, /* data: an inner packet that found no box */
 	EVENT_CONFIRMED = 2, /* first packet opened under `association` */
+	EVENT_RATCHET = 3, /* its ratchet moved, or the peer announced a key */
+	EVENT_DERIVE = 4, /* data: event_derive. CONFIG_PUNT_DERIVATION: make this pair */
 };
 
 struct event {
@@ -211,6 +263,14 @@ struct event {
 	__u32 association;
 	__u32 length; /* of data */
 	__u8 data[0];
+};
+
+struct event_derive {
+	__u8 own_generation;
+	__u8 peer_generation;
+	__u8 keyed; /* 1: the packet brought `key`, and header_tag vouches for it */
+	__u8 reserved[5];
+	__u8 key[KEY_SIZE];
 };
 
 /* What became of every packet that a program looked at. `*_ok` and `pass_*`
@@ -236,6 +296,11 @@ enum stat {
 	STAT_OPEN_MALFORMED, /* length, reserved byte, lane, or counter out of range */
 	STAT_OPEN_UNKNOWN_INDEX,
 	STAT_OPEN_NO_BOX, /* index known, pair not */
+	STAT_OPEN_HEADER_TAG, /* an announced key that header_tag does not vouch for */
+	STAT_OPEN_BUDGET, /* pair not made: too many derivations lately */
+	STAT_OPEN_PUNT_PAIR, /* pair left to the daemon, which was told */
+	STAT_OPEN_RACE, /* pair not made: another CPU is at it, or the ratchet moved */
+	STAT_OPEN_BAD_KEY, /* the peer's new key makes no box: low order, or our own */
 	STAT_OPEN_EXPIRED,
 	STAT_OPEN_REPLAY,
 	STAT_OPEN_FORGED, /* Poly1305 did not verify */
@@ -251,6 +316,11 @@ struct vocabulary {
 	enum layout layout;
 	enum map_size map_size;
 	enum keepalive_request_field keepalive_request_field;
+	enum keepalive_flag keepalive_flag;
+	struct keepalive_request keepalive_request;
+	enum ratchet_flag ratchet_flag;
+	enum pair_time pair_time;
+	struct event_derive event_derive;
 	enum config_flag config_flag;
 	enum peer_flag peer_flag;
 	enum association_state association_state;
@@ -325,6 +395,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct limit);
 } limits SEC(".maps");
+
+/* What the whole host has spent on derivations: budget.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64); /* boot clock, ns */
+} budgets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

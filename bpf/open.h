@@ -1,30 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Receive: XDP on the underlay device. Index -> association -> box -> replay ->
- * Poly1305 -> mark -> decrypt -> inner source -> brine0. What is not ours goes
- * to the stack, unless it claims a mesh address in the clear.
+ * Receive: XDP on the underlay device. Index -> association -> box (made here, if
+ * it may be: open_pair.h) -> replay -> Poly1305 -> mark -> decrypt -> ratchet ->
+ * inner source -> brine0. What is not ours goes to the stack, unless it claims a
+ * mesh address in the clear.
  */
 #ifndef BRINE_OPEN_H
 #define BRINE_OPEN_H
 
 #include "association.h"
 #include "ecn.h"
+#include "open_pair.h"
 #include "open_parse.h"
 #include "packet.h"
 #include "replay.h"
 #include "secretbox.h"
 #include "stat.h"
 
-struct open_header {
-	union {
-		struct message_data data;
-		struct message_data_keyed keyed;
-	};
-};
-
 struct open_area {
 	struct open_packet packet;
 	struct open_header header;
+	struct ratchet_opened opened;
 	__u64 fence;
 	struct secretbox work;
 };
@@ -36,11 +32,12 @@ struct {
 	__type(value, struct open_area);
 } open_areas SEC(".maps");
 
-/* Tell the daemon that `association` works both ways. */
-static __always_inline void open_confirmed(const struct open_packet *packet)
+/* Tell the daemon of `association`. */
+static __always_inline void open_tell(const struct open_packet *packet,
+				      enum event_kind kind)
 {
 	struct event event = {
-		.kind = EVENT_CONFIRMED,
+		.kind = kind,
 		.peer = packet->peer,
 		.association = packet->association,
 	};
@@ -60,12 +57,11 @@ static __always_inline void open_confirm(const struct open_packet *packet,
 	if (life_state(life) == ASSOCIATION_CONFIRMED)
 		return;
 	/* Of several CPUs one succeeds; none, if it was erased meanwhile. */
-	if (!life_swap(&association->state, life,
-		       life_with(life, ASSOCIATION_CONFIRMED)))
+	if (!life_swap(association, life, life_with(life, ASSOCIATION_CONFIRMED)))
 		return;
 	if (life_state(life) == ASSOCIATION_PENDING)
 		association_publish(association, packet->association, life, state);
-	open_confirmed(packet);
+	open_tell(packet, EVENT_CONFIRMED); /* it works both ways */
 }
 
 /* Put the combined ECN codepoint into the inner header. Returns 0, or -1: the
@@ -96,6 +92,35 @@ static __always_inline int open_ecn(struct open_area *area)
 		text[1] = (text[1] & ~(ECN_MASK << 4)) | ecn << 4;
 	}
 	return 0;
+}
+
+/* Does the packet, which has opened, say anything of the ratchet? Mostly not: its
+ * generations are the newest known, ours is proved, and the peer uses its own. */
+static __always_inline int open_moves(const struct message_data *data,
+				      const struct association *association)
+{
+	union ratchet_word word = ratchet_read(association);
+
+	return data->sender_generation != word.is.peer_current ||
+	       (word.is.flags & RATCHET_UNPROVED &&
+		data->receiver_generation == word.is.own_current) ||
+	       data->sender_generation != (__u8)association->peer_moved ||
+	       data->type == MESSAGE_DATA_KEYED;
+}
+
+static __always_inline void open_ratchet(struct open_area *area)
+{
+	const struct message_data *data = &area->header.data;
+	struct ratchet_opened *opened = &area->opened;
+
+	opened->seen = area->packet.ratchet;
+	opened->now = area->packet.now;
+	opened->association = area->packet.association;
+	opened->own = data->receiver_generation;
+	opened->peer = data->sender_generation;
+	opened->data = data->type == MESSAGE_DATA;
+	if (ratchet_move(opened) > 0 || data->type == MESSAGE_DATA_KEYED)
+		open_tell(&area->packet, EVENT_RATCHET);
 }
 
 /* Turn the frame into Ethernet ‖ inner packet and hand it to brine0. */
@@ -130,20 +155,23 @@ static __always_inline int open_take(struct open_area *area, const struct box *b
 	struct open_packet *packet = &area->packet;
 
 	RACE(RACE_OPEN_FOUND, packet->association);
-	packet->box_life = life_read(&box->state);
-	if (life_state(packet->box_life) != BOX_PUBLISHED)
+	packet->box_life = life_read(box);
+	if (life_tenant(packet->box_life) != box_tenant(BOX_PUBLISHED,
+							data->sender_generation,
+							data->receiver_generation))
 		return STAT_OPEN_NO_BOX;
 	fence(&area->fence);
 	RACE(RACE_OPEN_ALIVE, packet->association);
 	/* The index ties the box to the association that the packet names. */
-	if (box->sender_generation != data->sender_generation ||
-	    box->receiver_generation != data->receiver_generation ||
-	    box->index != data->receiver)
+	if (box->index != data->receiver)
 		return STAT_OPEN_NO_BOX;
 	if (packet->now >= box->not_after)
 		return STAT_OPEN_EXPIRED;
 	packet->peer = box->peer;
 	__builtin_memcpy(area->work.subkey, box->subkey, KEY_SIZE);
+	/* A key that may be adopted: here, since a wiped box has another. */
+	if (data->sender_generation != packet->ratchet.is.peer_current)
+		__builtin_memcpy(&area->opened.peer_public, box->peer_public, KEY_SIZE);
 	RACE(RACE_OPEN_COPIED, packet->association);
 	return 0;
 }
@@ -175,7 +203,7 @@ static __always_inline int open_box(struct open_area *area, const struct box *bo
 		return STAT_OPEN_REPLAY;
 	RACE(RACE_OPEN_MARKED, area->packet.association);
 	/* The mark was a full fence. */
-	if (life_read(&box->state) != area->packet.box_life)
+	if (life_read(box) != area->packet.box_life)
 		return STAT_OPEN_NO_BOX;
 	RACE(RACE_OPEN_TAKEN, area->packet.association);
 	if (secretbox_decrypt(work, area->packet.length))
@@ -271,9 +299,25 @@ int open(struct xdp_md *ctx)
 	reason = STAT_OPEN_NO_BOX;
 	if (!association || !box)
 		goto drop;
-	packet->association_life = life_read(&association->state);
+	packet->association_life = life_read(association);
 	if (life_state(packet->association_life) < ASSOCIATION_PENDING)
 		goto drop;
+	packet->ratchet = ratchet_read(association);
+	/* A peer sends no DATA under a key that we have not answered to. */
+	if (type == MESSAGE_DATA && area->header.data.sender_generation ==
+					    packet->ratchet.is.peer_current + 1)
+		goto drop;
+	if (life_tenant(life_read(box)) !=
+	    box_tenant(BOX_PUBLISHED, area->header.data.sender_generation,
+		       area->header.data.receiver_generation)) {
+		reason = open_pair(&area->header, packet->association,
+				   packet->ratchet.all,
+				   life_state(packet->association_life) ==
+					   ASSOCIATION_CONFIRMED,
+				   packet->now);
+		if (reason)
+			goto drop;
+	}
 	reason = STAT_OPEN_ERROR;
 	if (packet->length && bpf_xdp_load_bytes(ctx, at + header_size, work->text,
 						 HELPER_LENGTH(packet->length)))
@@ -288,6 +332,8 @@ int open(struct xdp_md *ctx)
 	if (!state)
 		goto drop;
 	open_confirm(packet, association, state);
+	if (open_moves(&area->header.data, association))
+		open_ratchet(area);
 	peer_state_touch(&state->last_received, packet->now);
 	if (!packet->length) {
 		reason = STAT_OPEN_KEEPALIVE;

@@ -8,6 +8,7 @@
 
 #include "limit.h"
 #include "packet.h"
+#include "ratchet.h"
 #include "stat.h"
 
 struct vlan_header {
@@ -28,6 +29,7 @@ struct open_packet {
 	__u32 association;
 	__u32 peer;
 	__u64 association_life; /* read before the box */
+	union ratchet_word ratchet; /* likewise */
 	__u64 box_life;
 	__be16 source_port;
 	__u8 traffic_class; /* outer */

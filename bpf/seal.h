@@ -14,6 +14,7 @@
 #include "ecn.h"
 #include "limit.h"
 #include "packet.h"
+#include "ratchet.h"
 #include "seal_outer.h"
 #include "secretbox.h"
 #include "stat.h"
@@ -106,20 +107,38 @@ static __always_inline int seal_parse(struct __sk_buff *skb,
 }
 
 /* The daemon asks for an empty packet: see enum keepalive_request_field.
- * Returns 1 and the peer if this is such a request. */
+ * Returns 1 if this is such a request, and reads it. */
 static __always_inline int seal_keepalive_request(struct __sk_buff *skb,
-						  const struct seal_packet *packet,
-						  __u32 *peer)
+						  struct seal_packet *packet)
 {
 	static const struct address unspecified;
+	struct keepalive_request request;
 
 	if (packet->inner.ethertype != bpf_htons(ETH_P_IPV6) ||
 	    packet->inner.protocol != KEEPALIVE_REQUEST_NEXT_HEADER ||
-	    packet->length != IPV6_HEADER + KEEPALIVE_REQUEST_PAYLOAD ||
-	    !address_equal(&packet->inner.destination, &unspecified))
+	    packet->length != IPV6_HEADER + sizeof(request) ||
+	    !address_equal(&packet->inner.destination, &unspecified) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_HEADER, &request, sizeof(request)))
 		return 0;
-	return !bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_HEADER, peer,
-				   KEEPALIVE_REQUEST_PAYLOAD);
+	packet->peer = request.peer;
+	packet->announce = request.flags & KEEPALIVE_ANNOUNCE;
+	packet->length = 0;
+	packet->traffic_class = 0;
+	return 1;
+}
+
+/* What an announcement takes of its association. Returns 0 or -1. */
+static __always_inline int seal_take_key(struct seal_area *area)
+{
+	const struct seal_packet *packet = &area->packet;
+	const struct association *association = association_at(packet->association);
+
+	if (!association)
+		return -1;
+	__builtin_memcpy(&area->header_tag.key,
+			 association->own[packet->sender_generation & 1].public, KEY_SIZE);
+	__builtin_memcpy(&area->header_key, association->send_header_key, KEY_SIZE);
+	return 0;
 }
 
 /* Take what the packet needs of its box, and a number for its nonce: see
@@ -132,20 +151,21 @@ static __always_inline int seal_take(struct seal_area *area, const struct box *b
 	__u32 key;
 
 	RACE(RACE_SEAL_FOUND, packet->association);
-	life = life_read(&box->state);
-	if (life_state(life) != BOX_PUBLISHED)
+	life = life_read(box);
+	if (life_tenant(life) != box_tenant(BOX_PUBLISHED, packet->sender_generation,
+					    packet->receiver_generation))
 		return STAT_SEAL_NO_BOX;
 	fence(&area->fence);
 	RACE(RACE_SEAL_ALIVE, packet->association);
 	/* The peer ties the box to the route that the packet took. */
-	if (box->peer != packet->peer ||
-	    box->sender_generation != packet->sender_generation ||
-	    box->receiver_generation != packet->receiver_generation)
+	if (box->peer != packet->peer)
 		return STAT_SEAL_NO_BOX;
 	if (packet->now >= box->not_after)
 		return STAT_SEAL_EXPIRED;
 	packet->index = box->index;
 	__builtin_memcpy(area->work.subkey, box->subkey, KEY_SIZE);
+	if (packet->announce && seal_take_key(area))
+		return STAT_SEAL_NO_BOX;
 	RACE(RACE_SEAL_COPIED, packet->association);
 
 	key = packet->association * PAIRS +
@@ -157,7 +177,7 @@ static __always_inline int seal_take(struct seal_area *area, const struct box *b
 	/* The number is spent here, whatever becomes of the packet. */
 	number = __sync_fetch_and_add(&counter->lane[lane].next, 1);
 	RACE(RACE_SEAL_COUNTED, packet->association);
-	if (life_read(&box->state) != life)
+	if (life_read(box) != life)
 		return STAT_SEAL_NO_BOX;
 	RACE(RACE_SEAL_TAKEN, packet->association);
 	if (number >> COUNTER_BITS)
@@ -189,18 +209,24 @@ static __always_inline struct box *seal_find(struct seal_packet *packet,
 {
 	const struct association *association;
 	__u32 sending = *(const volatile __u32 *)&state->sending;
-	__u16 pair;
+	union ratchet_word word;
 
 	if (!sending)
 		return NULL;
 	packet->association = sending - 1;
 	association = association_at(packet->association);
 	if (!association ||
-	    life_state(life_read(&association->state)) < ASSOCIATION_UNCONFIRMED)
+	    life_state(life_read(association)) < ASSOCIATION_UNCONFIRMED)
 		return NULL;
-	pair = *(const volatile __u16 *)&association->own_generation;
-	packet->sender_generation = pair;
-	packet->receiver_generation = pair >> 8;
+	word = ratchet_read(association);
+	packet->sender_generation = word.is.send_own;
+	packet->receiver_generation = word.is.send_peer;
+	if (!(word.is.flags & RATCHET_UNPROVED))
+		packet->announce = 0; /* a keepalive will do */
+	if (packet->announce) {
+		packet->sender_generation = word.is.own_current;
+		packet->receiver_generation = word.is.peer_current;
+	}
 	return box_at(packet->association, DIRECTION_SEND,
 		      pair_index(packet->sender_generation, packet->receiver_generation));
 }
@@ -225,6 +251,7 @@ int seal(struct __sk_buff *skb)
 	work = &area->work;
 	packet = &area->packet;
 	packet->length = 0;
+	packet->announce = 0;
 	packet->now = bpf_ktime_get_boot_ns();
 	reason = seal_parse(skb, packet, settings->flow_secret);
 	if (reason)
@@ -232,10 +259,7 @@ int seal(struct __sk_buff *skb)
 	packet->traffic_class = packet->inner.traffic_class;
 	if (!(settings->flags & CONFIG_COPY_DSCP))
 		packet->traffic_class &= ECN_MASK;
-	if (seal_keepalive_request(skb, packet, &packet->peer)) {
-		packet->length = 0;
-		packet->traffic_class = 0;
-	} else {
+	if (!seal_keepalive_request(skb, packet)) {
 		__s64 number = route_peer(route_lookup(&packet->inner.destination));
 
 		reason = STAT_SEAL_NO_ROUTE;
@@ -255,6 +279,10 @@ int seal(struct __sk_buff *skb)
 	if (!peer->endpoint.port)
 		goto drop;
 	reason = seal_take(area, box);
+	if (reason) { /* which may have copied keys */
+		secretbox_forget(work);
+		overwrite(&area->header_key, sizeof(area->header_key));
+	}
 	if (reason == STAT_SEAL_NO_BOX || reason == STAT_SEAL_EXPIRED)
 		return seal_punt(skb, area, reason);
 	if (reason)

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from brine import keys
 from brine.errors import BrineError
 from brine.libbpf import Program, RingBuffer
 from brine.records import (
     Association,
     ControlError,
+    DeriveEvent,
     Established,
     PeerEntry,
     PeerState,
+    Ratchet,
     RouteValues,
     StaleMaps,
     Traffic,
@@ -30,16 +34,20 @@ from brine.tables import TableMaps, pack_number, pin_directory
 __all__ = [
     "Association",
     "ControlError",
+    "DeriveEvent",
     "Established",
     "Maps",
     "PeerEntry",
     "PeerState",
+    "Ratchet",
     "RouteValues",
     "StaleMaps",
     "Traffic",
     "boot_ns",
     "pin_directory",
 ]
+
+_PATIENCE = 50  # times; open holds a pair for less than a millisecond
 
 
 class Maps(TableMaps):
@@ -65,6 +73,12 @@ class Maps(TableMaps):
             if (association := self.association(number)) is not None
         ]
 
+    def associations_in_use(self) -> list[int]:
+        """Their numbers alone: also of maps whose layout is another one's."""
+        free = self.layout.enum("association_state")["ASSOCIATION_FREE"]
+        numbers = range(self._map("associations").max_entries)
+        return [number for number in numbers if self._association(number).state != free]
+
     def association(self, number: int) -> Association | None:
         """One of them, or None if the slot is free."""
         raw: Any = self._association(number)
@@ -80,8 +94,7 @@ class Maps(TableMaps):
             send_not_after=raw.send_not_after,
             receive_not_after=raw.receive_not_after,
             initiated=bool(raw.initiated),
-            own_generation=raw.own_generation,
-            peer_generation=raw.peer_generation,
+            ratchet=self._ratchet(raw),
         )
 
     def free_association(self, peer: int) -> int:
@@ -116,9 +129,7 @@ class Maps(TableMaps):
 
         :raises ControlError: if the program refuses.
         """
-        request: Any = self.layout.control_request()
-        request.operation = self.layout.enum("control_operation")["CONTROL_INSTALL"]
-        request.association = number
+        request = self._request("CONTROL_INSTALL", number)
         request.peer = peer
         request.initiated = established.initiated
         request.local_index = established.local_index
@@ -151,9 +162,81 @@ class Maps(TableMaps):
     def erase(self, number: int) -> None:
         """Stop using it and overwrite its secrets. Erasing a free one is no error.
 
-        :raises ControlError: if there is no such slot.
+        :raises ControlError: if there is no such slot. CONTROL_AGAIN: it is out of use, but
+            the data path is at one of its keys; erase it again.
         """
-        self._simple("CONTROL_ERASE", number)
+        for _ in range(_PATIENCE):
+            try:
+                return self._simple("CONTROL_ERASE", number)
+            except ControlError as error:
+                if error.result != "CONTROL_AGAIN":
+                    raise
+            time.sleep(0.001)  # a derivation takes 0.2 ms
+        return self._simple("CONTROL_ERASE", number)
+
+    # the ratchet of a living association
+
+    def rotate(self, number: int, generation: int, private: bytes) -> None:
+        """Take a new association key as our generation `generation`, one more than the
+        newest. No box is made of it: call :meth:`derive`, then have it announced.
+
+        :raises ControlError: CONTROL_NOT_DUE if the newest is not proved, the one before
+            not gone, or either less than ten seconds ago; CONTROL_AGAIN if the ratchet moved.
+        """
+        request = self._request("CONTROL_ROTATE", number)
+        request.own_generation = generation
+        request.own_private[:] = private
+        request.own_public[:] = keys.public_key(private)
+        self._run(request)
+
+    def derive(self, number: int) -> None:
+        """See that the pair of both newest keys has its boxes. In the kernel, also where
+        `open` may not: see :meth:`install_pair`.
+
+        :raises ControlError: CONTROL_AGAIN if the data path is at it or the ratchet moved;
+            CONTROL_FAILED if it cannot be: exchange anew; CONTROL_NO_ASSOCIATION.
+        """
+        self._simple("CONTROL_DERIVE", number)
+
+    def install_pair(
+        self, number: int, own_generation: int, peer_generation: int, announced: bytes | None
+    ) -> None:
+        """The same for any pair, computed here: for hosts whose kernel may not derive.
+        `announced` is the peer's key that an event brought. A pair that is there is no error.
+
+        :raises ControlError: CONTROL_ILLEGAL if the ratchet allows no such pair (any more);
+            CONTROL_AGAIN; CONTROL_FAILED, also if the keys make no box; CONTROL_NO_ASSOCIATION.
+        """
+        request = self._request("CONTROL_INSTALL_PAIR", number)
+        request.own_generation = own_generation
+        request.peer_generation = peer_generation
+        request.keyed = announced is not None
+        held: Any = self.layout.association()
+        with _overwritten(request), _overwritten(held), self.locked():
+            # Within the lock the keys stay who they are: only `control` erases and rotates.
+            if not self._map("associations").lookup_into(pack_number(number), held):
+                raise IndexError(f"there is no association {number}")
+            public = announced or bytes(held.peer_public[peer_generation & 1])
+            boxes = _derive_boxes(held, own_generation, peer_generation, public)
+            request.peer_public[:] = public
+            for into, box in zip((request.send, request.receive), boxes, strict=True):
+                into.key[:] = box.key
+                into.nonce[:] = box.nonce
+            self._call(request)
+
+    def retire(self, number: int) -> bool:
+        """Overwrite what its ratchet has left behind: our key before a proved one, boxes,
+        ten seconds after they were last needed. Whether there was anything.
+
+        :raises ControlError: CONTROL_AGAIN if the data path is at some of it: call again.
+        """
+        try:
+            self._simple("CONTROL_RETIRE", number)
+        except ControlError as error:
+            if error.result != "CONTROL_NOT_DUE":
+                raise
+            return False
+        return True
 
     # what the data path counts
 
@@ -183,16 +266,28 @@ class Maps(TableMaps):
                 found[name.removeprefix("STAT_").lower()] = (packets, octets)
         return found
 
+    def derive_event(self, event: bytes) -> DeriveEvent:
+        """What an EVENT_DERIVE of :meth:`events` says."""
+        head: Any = self.layout.event.from_buffer_copy(event)
+        data: Any = self.layout.event_derive.from_buffer_copy(event, ctypes.sizeof(head))
+        return DeriveEvent(
+            peer=head.peer,
+            association=head.association,
+            own_generation=data.own_generation,
+            peer_generation=data.peer_generation,
+            key=bytes(data.key) if data.keyed else None,
+        )
+
     def events(self, handle: Callable[[bytes], None]) -> RingBuffer:
         """Consume the ring buffer; `handle` gets each struct event with its data."""
         return RingBuffer(self._map("events"), handle)
 
     # inside
 
-    def _association(self, number: int) -> ctypes.Structure:
+    def _association(self, number: int) -> Any:
         """struct association, its secrets overwritten."""
         kind: Any = self.layout.association
-        made: ctypes.Structure = kind()
+        made = kind()
         if not self._map("associations").lookup_into(pack_number(number), made):
             raise IndexError(f"there is no association {number}")
         at = kind.secret.offset  # the secrets are its last members
@@ -206,25 +301,81 @@ class Maps(TableMaps):
         width = self._map(name).value_size // 8
         return [sum(words[field::width]) for field in range(width)]
 
-    def _simple(self, operation: str, number: int) -> None:
+    def _ratchet(self, raw: Any) -> Ratchet:
+        flags = self.layout.enum("ratchet_flag")
+        word = raw.ratchet
+        # The time's last byte is the generation that it is of.
+        moved = raw.peer_moved & 0xFF == word.peer_current
+        return Ratchet(
+            word=int.from_bytes(bytes(word), "little"),
+            own_current=word.own_current,
+            peer_current=word.peer_current,
+            send_own=word.send_own,
+            send_peer=word.send_peer,
+            unproved=bool(word.flags & flags["RATCHET_UNPROVED"]),
+            own_previous=bool(word.flags & flags["RATCHET_OWN_PREVIOUS"]),
+            peer_previous=bool(word.flags & flags["RATCHET_PEER_PREVIOUS"]),
+            own_since=raw.own_since[word.own_current & 1],
+            peer_since=raw.peer_since[word.peer_current & 1],
+            own_proved_at=raw.own_proved_at,
+            own_rest_until=raw.own_rest_until,
+            peer_moved_at=raw.peer_moved & ~0xFF if moved else 0,
+        )
+
+    def _request(self, operation: str, number: int) -> Any:
         request: Any = self.layout.control_request()
         request.operation = self.layout.enum("control_operation")[operation]
         request.association = number
-        self._run(request)
+        return request
+
+    def _simple(self, operation: str, number: int) -> None:
+        self._run(self._request(operation, number))
 
     def _run(self, request: ctypes.Structure) -> None:
         """Call the control program on `request`, which is overwritten afterwards."""
-        try:
-            with self.locked():
-                if self.stale():
-                    raise StaleMaps
-                # Opened each time: an upgrade may have put another one there.
-                program = Program.pinned(str(self.directory / "control"))
-                with contextlib.closing(program):
-                    value = program.call(request)
-        finally:
-            ctypes.memset(ctypes.addressof(request), 0, ctypes.sizeof(request))
+        with _overwritten(request), self.locked():
+            self._call(request)
+
+    def _call(self, request: ctypes.Structure) -> None:
+        if self.stale():
+            raise StaleMaps
+        # Opened each time: an upgrade may have put another one there.
+        program = Program.pinned(str(self.directory / "control"))
+        with contextlib.closing(program):
+            value = program.call(request)
         results = self.layout.enum("control_result")
         if value != results["CONTROL_DONE"]:
             names = {number: name for name, number in results.items()}
             raise ControlError(names.get(value, str(value)))
+
+
+@contextlib.contextmanager
+def _overwritten(held: ctypes.Structure) -> Iterator[None]:
+    """Zeros in the place of secrets, whatever happens."""
+    try:
+        yield
+    finally:
+        ctypes.memset(ctypes.addressof(held), 0, ctypes.sizeof(held))
+
+
+def _derive_boxes(
+    association: Any, own: int, peer: int, peer_public: bytes
+) -> tuple[keys.Box, keys.Box]:
+    """The sending and the receiving box of the pair of these generations: struct
+    association as in the map, the peer's key of that generation.
+
+    :raises ControlError: if our key is not there (any more), or theirs makes no box.
+    """
+    private = bytes(association.own[own & 1].private)
+    public = bytes(association.own[own & 1].public)
+    secret = bytes(association.secret)
+    if not any(private):
+        raise ControlError("CONTROL_ILLEGAL")
+    try:
+        dh = keys.beforenm(private, peer_public)
+    except ValueError:
+        raise ControlError("CONTROL_FAILED") from None
+    return (
+        keys.derive_box(secret, own, peer, dh, public, peer_public),
+        keys.derive_box(secret, peer, own, dh, peer_public, public),
+    )

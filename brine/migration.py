@@ -50,8 +50,8 @@ def retire(directory: Path, lock: Path) -> None:
     # Incomplete pins: then there never was an association.
     with contextlib.suppress(BrineError), Maps.open(directory, lock) as maps:
         if (directory / "control").exists():
-            for association in maps.associations():
-                maps.erase(association.number)
+            for number in maps.associations_in_use():
+                maps.erase(number)
     pins.delete(directory)
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The BPF file system: where maps, programs and the XDP link stay between processes.
 
-    {bpffs}/v1/<map>          each map by its name; 1 is LAYOUT_VERSION
-    {bpffs}/v1/control        programs; `seal` and `open` only to tell whether they are attached
-    {bpffs}/v1/seal, open
-    {bpffs}/v1/open_link      the link that attaches `open` to the underlay
-    {bpffs}/v1/object_<hex>   SHA-256 of the object that they were loaded from
+    {bpffs}/v2/<map>          each map by its name; 2 is LAYOUT_VERSION
+    {bpffs}/v2/control        programs; `seal` and `open` only to tell whether they are attached
+    {bpffs}/v2/seal, open
+    {bpffs}/v2/open_link      the link that attaches `open` to the underlay
+    {bpffs}/v2/object_<hex>   SHA-256 of the object that they were loaded from
 
 The digest is a name, so it goes with the pins at a reboot; it is written last.
-`v1_next` and `v1_old` exist only within a migration (migration.py).
+`v2_next` and `v2_old` exist only within a migration (migration.py).
 """
 
 from __future__ import annotations

@@ -41,20 +41,55 @@ class RouteValues:
 
 
 @dataclass(frozen=True)
+class Ratchet:
+    """The generations of an association (bpf/ratchet.h). Times: boot clock, ns."""
+
+    word: int  #: all of the next seven: whether anything moved
+    own_current: int  #: our generation made last
+    peer_current: int  #: theirs adopted last
+    send_own: int  #: the pair that data is sealed on
+    send_peer: int
+    unproved: bool  #: nothing has come back under own_current
+    own_previous: bool  #: the private key of own_current - 1 is held
+    peer_previous: bool  #: boxes may still be made with their key before peer_current
+    own_since: int  #: when own_current was made
+    peer_since: int  #: when peer_current was adopted
+    own_proved_at: int  #: when own_current was proved; of the one before if unproved
+    own_rest_until: int  #: no rotation before
+    peer_moved_at: int  #: when DATA under peer_current first came; 0: not yet
+
+    @classmethod
+    def first(cls, created: int) -> Ratchet:
+        """As INSTALL leaves it."""
+        return cls(0, 0, 0, 0, 0, False, False, False, created, created, created, 0, created)
+
+
+@dataclass(frozen=True)
 class Association:
     """A living association without its secrets. Times: boot clock, ns."""
 
     number: int
     peer: int
-    state: str  #: "claimed", "pending", "unconfirmed" or "confirmed": enum association_state
+    #: "claimed", "erasing", "pending", "unconfirmed" or "confirmed": enum association_state
+    state: str
     local_index: int
     remote_index: int
     created: int
     send_not_after: int
     receive_not_after: int
     initiated: bool
+    ratchet: Ratchet
+
+
+@dataclass(frozen=True)
+class DeriveEvent:
+    """EVENT_DERIVE: a packet needs this pair, which this host's kernel may not derive."""
+
+    peer: int
+    association: int
     own_generation: int
     peer_generation: int
+    key: bytes | None  #: the peer's, public, if it was announced
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class TableMaps:
 
     @classmethod
     def open(cls, directory: Path | str, lock: Path = _CONTROL_LOCK) -> Self:
-        """The maps pinned in `directory`, such as /sys/fs/bpf/brine/v1. Calls of the control
+        """The maps pinned in `directory`, such as /sys/fs/bpf/brine/v2. Calls of the control
         program are serialised by `lock`, which is made if it is missing.
 
         :raises BrineError: if they are not there, or not for this user.

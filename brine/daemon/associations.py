@@ -115,7 +115,11 @@ class Associations:
             if found.state == "claimed":  # for good: nothing may come of it any more
                 used.add(found.number)
                 continue
-            if peer is None or found.receive_not_after <= now:
+            if (
+                peer is None
+                or found.state == "erasing"  # by a daemon before this one
+                or found.receive_not_after <= now
+            ):
                 self._data_path.erase(found.number)
                 continue
             used.add(found.number)

@@ -24,6 +24,7 @@ class Injector:
     def __init__(self, device: str, layout: Layout) -> None:
         self._device = device
         self._next_header = layout.enum("keepalive_request_field")["KEEPALIVE_REQUEST_NEXT_HEADER"]
+        self._announce = layout.enum("keepalive_flag")["KEEPALIVE_ANNOUNCE"]
         self._socket: socket.socket | None = None
         self._address = bytes(6)
         self.failures = 0  #: packets that the device did not take
@@ -64,9 +65,10 @@ class Injector:
         self.failures += 1
         return False
 
-    def keepalive(self, peer: int) -> bool:
-        """Have an empty packet sealed for the peer of that number."""
-        payload = struct.pack("<I", peer)
+    def keepalive(self, peer: int, *, announce: bool = False) -> bool:
+        """Have an empty packet sealed for the peer of that number; `announce`: with our
+        newest association key, unless that is proved."""
+        payload = struct.pack("<II", peer, self._announce if announce else 0)
         header = _IPV6.pack(6 << 28, len(payload), self._next_header, 1, _UNSPECIFIED, _UNSPECIFIED)
         return self.packet(header + payload)
 

@@ -101,7 +101,15 @@ class Host:
             item = self.loaded.map(name)
             for key in list(item.keys()):
                 item.delete(key)
-        for name in ("config", "peers", "peer_states", "limits", "associations", "boxes"):
+        for name in (
+            "config",
+            "peers",
+            "peer_states",
+            "limits",
+            "budgets",
+            "associations",
+            "boxes",
+        ):
             self.zero(name)
         for name in ("counters", "windows", "seal_areas", "open_areas", "stats", "traffic"):
             self.zero(name)

@@ -100,7 +100,9 @@ def test_an_expired_box_opens_nothing(scene: Receiver) -> None:
     assert host.state(5) == "unconfirmed"
 
 
-@pytest.mark.parametrize("state", ["ASSOCIATION_FREE", "ASSOCIATION_CLAIMED"])
+@pytest.mark.parametrize(
+    "state", ["ASSOCIATION_FREE", "ASSOCIATION_CLAIMED", "ASSOCIATION_ERASING"]
+)
 def test_an_association_out_of_use_opens_nothing(scene: Receiver, state: str) -> None:
     """As it stands between the steps of an erasure: the index still there, the box too."""
     host = scene.host
@@ -111,7 +113,7 @@ def test_an_association_out_of_use_opens_nothing(scene: Receiver, state: str) ->
     assert host.stats() == {"open_no_box": 1}
 
 
-@pytest.mark.parametrize("state", ["BOX_EMPTY", "BOX_CLAIMED"])
+@pytest.mark.parametrize("state", ["BOX_FAILED", "BOX_CLAIMED"])
 def test_a_box_out_of_use_opens_nothing(scene: Receiver, state: str) -> None:
     host = scene.host
     number = ASSOCIATION * 8 + 4

@@ -124,6 +124,9 @@ def test_the_published_packets_open(host: Host, case: dict[str, Any]) -> None:
     host.configure(OURS[4], OURS[6])
     host.peer(A, (THEIRS[4], PORT))
     host.install(B_SLOT, A, keys, index=case["receiver_index"], remote=1)
+    association = host.read("associations", "association", B_SLOT)
+    association.ratchet.own_current, association.ratchet.peer_current = rgen, sgen
+    host.write("associations", B_SLOT, association)
     # INSTALL fills pair (0, 0); the ratchet would put this one in its own slot.
     box = host.read("boxes", "box", B_SLOT * 8 + 4)
     assert bytes(box.subkey).hex() == given["subkey"]

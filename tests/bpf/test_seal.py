@@ -31,7 +31,7 @@ def keepalive(
 ) -> bytes:
     """What the daemon writes to brine0."""
     if payload is None:
-        payload = struct.pack("<I", peer)
+        payload = struct.pack("<II", peer, 0)
     return packets.ipv6("fe80::1", destination, payload, next_header=next_header)
 
 
@@ -237,8 +237,8 @@ def test_no_endpoint(scene: Sender, change: Change) -> None:
     "request_",
     [
         keepalive(7),
-        keepalive(PEER, payload=struct.pack("<I", PEER) + b"\0"),
-        keepalive(PEER, payload=b"\1\0\0"),
+        keepalive(PEER, payload=struct.pack("<II", PEER, 0) + b"\0"),
+        keepalive(PEER, payload=b"\1\0\0\0\0\0\0"),
         keepalive(1000),
         keepalive(2**32 - 1),
         keepalive(PEER, next_header=254),
@@ -292,14 +292,14 @@ def wiping(scene: Sender) -> None:
 def moved_on(scene: Sender) -> None:
     """The sending pair has no box yet."""
     association = scene.host.read("associations", "association", ASSOCIATION)
-    association.own_generation = 1
+    association.ratchet.send_own = 1
     scene.host.write("associations", ASSOCIATION, association)
 
 
 def other_generation(scene: Sender) -> None:
     """The slot of the sending pair holds the pair two generations before."""
     association = scene.host.read("associations", "association", ASSOCIATION)
-    association.own_generation = 2
+    association.ratchet.send_own = 2
     scene.host.write("associations", ASSOCIATION, association)
 
 

@@ -156,7 +156,7 @@ def test_a_vlan_tag_in_the_frame(bpf_object: Path, mode: str) -> None:
 @pytest.mark.parametrize("outer", [4, 6])
 def test_a_keepalive_request_as_the_daemon_writes_it(bpf_object: Path, outer: int) -> None:
     """Through a packet socket, where the stack guesses a transport header."""
-    request = packets.ipv6("::", "::", struct.pack("<I", PEER), next_header=253)
+    request = packets.ipv6("::", "::", struct.pack("<II", PEER, 0), next_header=253)
     with Cable(bpf_object, family=outer) as cable, cable.a.raw("brine0") as daemon:
         daemon.send(packets.ethernet(request))
         frame = cable.sent()

@@ -19,6 +19,7 @@ from brine import config as configuration
 from brine import dataplane, guard, pins, reconcile
 from brine.config import DEVICE, INSIDE, Config
 from brine.libbpf import Map
+from brine.maps import pin_directory
 from brine.netdev import Net
 from tests.integration.hosts import Host
 
@@ -100,7 +101,7 @@ def damage_seal(host: Host) -> None:
 
 
 def damage_open(host: Host) -> None:
-    pins.unpin_link(host.config.bpffs / "v1")
+    pins.unpin_link(pin_directory(host.config.bpffs))
 
 
 def damage_offload(host: Host) -> None:

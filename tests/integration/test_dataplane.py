@@ -17,7 +17,7 @@ from brine import dataplane, doctor, libbpf, pins
 from brine.config import DEVICE, INSIDE
 from brine.errors import BrineError
 from brine.libbpf import Object
-from brine.maps import Maps
+from brine.maps import Maps, pin_directory
 from brine.netdev import Net
 from tests.integration.conftest import Make
 from tests.integration.hosts import PORT, Host
@@ -224,7 +224,7 @@ def test_a_foreign_device_of_our_name_is_left_alone(host: Host) -> None:
 def test_what_was_taken_away_is_seen_and_put_back(host: Host, damage: Any) -> None:
     apply(host)
     host.apply_peers()
-    peers = id_of(host.config.bpffs / "v1", "peers")
+    peers = id_of(pin_directory(host.config.bpffs), "peers")
     host.inside(damage, host)
     predicted = apply(host, check=True)
     assert predicted["changed"]
@@ -233,7 +233,7 @@ def test_what_was_taken_away_is_seen_and_put_back(host: Host, damage: Any) -> No
     assert not apply(host)["changed"]
     host.apply_peers()
     assert not reconcile_check(host)["changed"]
-    assert id_of(host.config.bpffs / "v1", "peers") == peers
+    assert id_of(pin_directory(host.config.bpffs), "peers") == peers
 
 
 # Together with what hosts have

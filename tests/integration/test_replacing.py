@@ -12,7 +12,7 @@ import pytest
 
 from brine import loader, pins
 from brine.errors import BrineError
-from brine.maps import Maps
+from brine.maps import Maps, pin_directory
 from tests.integration.conftest import Make
 from tests.integration.hosts import Host, eventually
 from tests.integration.steps import apply, changed, everything, id_of, other_object, reconcile_check
@@ -34,7 +34,7 @@ def probed(one: Host, two: Host, seconds: float, during: Any) -> dict[str, int]:
 def test_another_object_takes_over_and_no_packet_is_lost(make: Make, tmp_path: Path) -> None:
     one, two = make(2)
     one.reach(two)
-    directory = one.config.bpffs / "v1"
+    directory = pin_directory(one.config.bpffs)
     ids = {path.name: id_of(directory, path.name) for path in maps_of(directory)}
     association = one.association(two)
     programs = {name: pins.program_id(directory, name) for name in pins.PROGRAMS}
@@ -85,6 +85,7 @@ def test_other_sizes_get_new_maps_with_the_same_peers(make: Make) -> None:
     with Maps.of(one.config) as maps:
         old_peers, old_routes = maps.peers(), maps.routes()
         old_config = bytes(maps.config())
+        name = maps.directory.name
         answer = apply(one, max_peers=4)
         assert answer["changed"]
         assert maps.stale()
@@ -94,7 +95,7 @@ def test_other_sizes_get_new_maps_with_the_same_peers(make: Make) -> None:
         assert maps.peers() == old_peers
         assert maps.routes() == old_routes
         assert bytes(maps.config()) == old_config
-    assert sorted(path.name for path in one.config.bpffs.iterdir()) == ["v1"]
+    assert sorted(path.name for path in one.config.bpffs.iterdir()) == [name]
     assert not reconcile_check(one)["changed"]
     assert one.ended() == 0  # the service manager would start it again
     one.start()
@@ -123,17 +124,18 @@ def test_an_interrupted_migration_is_cleared_up(host: Host, bpf_object: Path, mo
     apply(host)
     host.apply_peers()
     bpffs = host.config.bpffs
-    peers = id_of(bpffs / "v1", "peers")
-    (bpffs / "v1_next").mkdir()
+    name = pin_directory(bpffs).name
+    peers = id_of(bpffs / name, "peers")
+    (bpffs / f"{name}_next").mkdir()
     opened = loader.open_object(bpf_object)
-    loader.load(opened, bpffs / "v1_next", 4)
+    loader.load(opened, bpffs / f"{name}_next", 4)
     opened.close()
     if moment == "within it":
-        (bpffs / "v1").rename(bpffs / "v1_old")
+        (bpffs / name).rename(bpffs / f"{name}_old")
     predicted = apply(host, check=True)
-    assert "interrupted migration v1_next" in predicted["diff"]["before"]
+    assert f"interrupted migration {name}_next" in predicted["diff"]["before"]
     assert apply(host)["changed"]
-    assert [path.name for path in bpffs.iterdir()] == ["v1"]
-    assert id_of(bpffs / "v1", "peers") == peers
+    assert [path.name for path in bpffs.iterdir()] == [name]
+    assert id_of(bpffs / name, "peers") == peers
     assert not apply(host)["changed"]
     assert not reconcile_check(host)["changed"]

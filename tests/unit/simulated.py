@@ -25,7 +25,7 @@ from brine.daemon.timestamps import Floors, OwnTimestamps
 from brine.daemon.ways import Ways
 from brine.exchange import NO_PSK, Credential, Established
 from brine.layout import Layout
-from brine.records import Association, ControlError, PeerState
+from brine.records import Association, ControlError, PeerState, Ratchet
 from brine.roster import Endpoint
 
 DELAY = SECOND // 1000  #: one way
@@ -137,8 +137,7 @@ class SimulatedMaps:
                 send_not_after=send_not_after,
                 receive_not_after=receive_not_after,
                 initiated=established.initiated,
-                own_generation=0,
-                peer_generation=0,
+                ratchet=Ratchet.first(self.world.now),
             ),
             established.secret,
         )
