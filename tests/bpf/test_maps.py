@@ -28,7 +28,6 @@ from brine.roster import Endpoint, parse_endpoint
 MAX_PEERS = 8
 SECOND = 1_000_000_000
 IDENTITY = [bytes([number + 1]) * 32 for number in range(MAX_PEERS)]
-_MNT_DETACH = 2
 
 
 @dataclasses.dataclass
@@ -47,17 +46,6 @@ class Given:
     peer_public: bytes = dataclasses.field(default_factory=lambda: os.urandom(32))
     send: Box = dataclasses.field(default_factory=lambda: Box(os.urandom(32), os.urandom(16)))
     receive: Box = dataclasses.field(default_factory=lambda: Box(os.urandom(32), os.urandom(16)))
-
-
-@pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """A BPF file system, mounted by brine's own code."""
-    point = tmp_path / "bpffs"
-    point.mkdir()
-    pins.ensure_bpffs(point / "brine")
-    yield point / "brine"
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.umount2(os.fsencode(point), _MNT_DETACH) == 0, os.strerror(ctypes.get_errno())
 
 
 @pytest.fixture
