@@ -20,6 +20,7 @@ SOURCES = (
     "brine.bpf.c",
     "../tests/bpf/derive_in_xdp.bpf.c",
     "../tests/bpf/races.bpf.c",
+    "../tests/bpf/hurried.bpf.c",
 )
 
 LOAD = """
