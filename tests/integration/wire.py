@@ -101,10 +101,13 @@ def from_host(frames: Iterable[bytes], host: Host, *kinds: int) -> list[bytes]:
     ]
 
 
-def sealed(switch: Switch, one: Host, two: Host, text: bytes, port: int) -> bytes:
+def sealed(
+    switch: Switch, one: Host, two: Host, text: bytes, port: int, traffic_class: int = 0
+) -> bytes:
     """The frame that carries a datagram from `one` to `two`, which does not arrive."""
     with cut(switch, two), switch.listen(one.port) as capture:
         with one.inside(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
             sender.sendto(text, (str(two.inner4), port))
         end = time.monotonic() + 5
         while True:
