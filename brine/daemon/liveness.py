@@ -59,13 +59,13 @@ class Liveness:
             return
         if state.last_data_sent <= max(state.last_received + GRAIN, peer.ignored):
             peer.unanswered = None
-        elif peer.unanswered is None:
+        elif peer.unanswered is None or peer.unanswered <= state.last_received:
             peer.unanswered = state.last_data_sent
         elif now - peer.unanswered >= DEAD and peer.attempt is None:
             self._exchanges.initiate(peer, "no answer")
         if state.last_data_received <= state.last_sent + GRAIN:
             peer.unsent = None
-        elif peer.unsent is None:
+        elif peer.unsent is None or peer.unsent <= state.last_sent:
             peer.unsent = state.last_data_received
         elif now - peer.unsent >= KEEPALIVE:
             self._ways.keepalive(peer.number)

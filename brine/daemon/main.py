@@ -19,8 +19,10 @@ from brine.config import Paths
 from brine.daemon import privileges
 from brine.daemon.journal import INFO, LEVELS, Log
 from brine.daemon.notify import Notifier
+from brine.daemon.ratchet import REKEY_INTERVAL
 from brine.daemon.service import Service
 from brine.daemon.settings import credentials, members
+from brine.daemon.timers import SECOND
 from brine.errors import BrineError
 from brine.maps import Maps
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     privileges.no_core_dumps()
     try:
         with _alone(paths), _signals() as signals:
-            _serve(paths, log, notifier, signals)
+            _serve(paths, log, notifier, signals, options.rekey_interval * SECOND)
     except BrineError as error:
         log.error("cannot run", cause=error.cause, next_step=error.next_step)
         notifier.failed(f"{error.cause}. {error.next_step}")
@@ -51,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=brine.__version__)
     parser.add_argument("--log-level", choices=sorted(LEVELS), default=_name_of(INFO))
+    parser.add_argument(
+        "--rekey-interval",
+        type=_rekey_interval,
+        default=REKEY_INTERVAL // SECOND,
+        metavar="SECONDS",
+        help="age at which an association key is replaced, if data flows (%(default)s)",
+    )
     for name, where in (("etc", usual.etc), ("state", usual.state), ("run", usual.run)):
         parser.add_argument(
             f"--{name}", type=type(where), default=where, metavar="DIRECTORY", help=f"not {where}"
@@ -58,11 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _rekey_interval(text: str) -> int:
+    """Keys may be replaced every 20 s at most, and stop sending at 300 s."""
+    seconds = int(text)
+    if not 0 < seconds <= 240:
+        raise argparse.ArgumentTypeError("takes 1 to 240")
+    return seconds
+
+
 def _name_of(level: int) -> str:
     return next(name for name, value in LEVELS.items() if value == level)
 
 
-def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> None:
+def _serve(
+    paths: Paths, log: Log, notifier: Notifier, signals: Signals, rekey_interval: int
+) -> None:
     """Open everything and run until a signal, or until the maps are no longer the host's."""
     config = configuration.load(paths)
     accepted = credentials(paths)
@@ -72,7 +91,7 @@ def _serve(paths: Paths, log: Log, notifier: Notifier, signals: Signals) -> None
         privileges.keep(_NEEDED)
         again = True
         while again and not maps.stale():
-            service = Service(config, maps, accepted, roster, log, notifier)
+            service = Service(config, maps, accepted, roster, log, notifier, rekey_interval)
             with contextlib.closing(service):
                 service.start()
                 signals.attach(service)

@@ -26,6 +26,7 @@ from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.loop import Loop
 from brine.daemon.notify import Notifier
 from brine.daemon.peers import Living, Peer, PeerTable
+from brine.daemon.ratchet import REKEY_INTERVAL, Ratchets
 from brine.daemon.settings import Members
 from brine.daemon.sockets import Underlay
 from brine.daemon.timers import SECOND, Timers
@@ -56,6 +57,7 @@ class Service:
         members: Members,
         log: Log,
         notifier: Notifier,
+        rekey_interval: int = REKEY_INTERVAL,
     ) -> None:
         self.maps = maps
         self.again = False  #: after :meth:`run`: whether to begin anew from what the maps hold
@@ -113,6 +115,16 @@ class Service:
         self._exchanges.associations = self._associations
         self._liveness = Liveness(
             self._table, self._timers, self._associations, self._exchanges, ways
+        )
+        self._ratchets = Ratchets(
+            maps,
+            self._table,
+            self._timers,
+            self._associations,
+            self._exchanges,
+            self._injector.keepalive,
+            log,
+            rekey_interval,
         )
         self._identities = Identities(
             credentials,
@@ -251,6 +263,8 @@ class Service:
             self._exchanges.punted(peer, record[at : at + event.length])
         elif event.kind == self._kinds["EVENT_CONFIRMED"]:
             self._confirmed(peer, event.association)
+        elif event.kind == self._kinds["EVENT_RATCHET"]:
+            self._ratchets.moved(peer, event.association)
 
     def _confirmed(self, peer: Peer, number: int) -> None:
         for living in list(peer.living):
@@ -266,6 +280,7 @@ class Service:
     def _tick(self) -> None:
         self._timers.after(TICK, self._tick)
         self._liveness.tick()
+        self._ratchets.tick()
         now = boot_ns()
         dirty = self._floors.dirty or self._associations.dirty
         if dirty and now - self._last_save >= _SAVE_INTERVAL:

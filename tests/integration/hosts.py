@@ -51,6 +51,7 @@ class Host:
         self.paths = Paths(etc=directory / "etc", state=directory / "state", run=directory / "run")
         self.namespace = Namespace()
         self._switch = switch
+        self.rekey_interval = 120  #: s, of the next start
         self._daemon: subprocess.Popen[bytes] | None = None
         self._bpffs = bpffs
         self._object = bpf_object
@@ -145,6 +146,7 @@ class Host:
             self._daemon = subprocess.Popen(
                 [
                     sys.executable, "-m", "brine.daemon.main", "--log-level=debug",
+                    f"--rekey-interval={self.rekey_interval}",
                     f"--etc={self.paths.etc}", f"--state={self.paths.state}",
                     f"--run={self.paths.run}",
                 ],

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon's part in the ratchet: when a key is made, announced and forgotten.
+
+All state is in the maps (bpf/ratchet.h); here are the schedule of announcements and
+the word last seen, which a restart may lose.
+
+    own key older than the rekey interval, and data flowed     make the next one
+    own key unproved                                           announce it: at once, then after
+                                                               1, 2, 4, 5, 5 … s
+    own key unproved for 300 s, or number 240 reached          exchange
+    peer's key adopted, or announced again                     answer with a keepalive, within 1 s
+    a former key still held                                    have it overwritten, once that is due
+
+An association is looked at when something is due, or when an event says that it moved:
+quiet peers cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from brine import keys
+from brine.daemon.associations import Associations
+from brine.daemon.exchanges import Exchanges
+from brine.daemon.journal import Log
+from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.timers import SECOND, Timers
+from brine.records import Association, ControlError, Ratchet
+
+REKEY_INTERVAL = 120 * SECOND
+UNPROVED_LIFE = 300 * SECOND
+LAST_GENERATION = 240  #: from here on a new exchange: numbers never wrap
+SOON = SECOND // 2
+QUIET = 5 * SECOND  #: between two looks at whether data flows at last
+ANSWER_INTERVAL = SECOND
+_ANNOUNCEMENTS = (0, 1 * SECOND, 2 * SECOND, 4 * SECOND)  # after each other; then every:
+_ANNOUNCEMENT_INTERVAL = 5 * SECOND
+# The data path is at it, or the ratchet moved meanwhile; too early; erased by now.
+_LATER = ("CONTROL_AGAIN", "CONTROL_NOT_DUE", "CONTROL_NO_ASSOCIATION")
+
+
+class RatchetPath(Protocol):
+    """What of brine.maps.Maps the ratchet needs."""
+
+    def association(self, number: int) -> Association | None: ...
+    def rotate(self, number: int, generation: int, private: bytes) -> None: ...
+    def derive(self, number: int) -> None: ...
+    def retire(self, number: int) -> bool: ...
+
+
+class Keepalive(Protocol):
+    """Injector.keepalive."""
+
+    def __call__(self, peer: int, *, announce: bool = False) -> bool: ...
+
+
+@dataclass
+class _Watched:
+    """One peer's current association."""
+
+    local_index: int
+    look_at: int
+    word: int | None = None  # of the ratchet, when last seen
+    announced: int = 0  # how often the newest key was
+    announce_at: int = 0
+    answered: int = 0  # when a keepalive last answered the peer's key
+
+
+class Ratchets:
+    """All peers' current associations."""
+
+    def __init__(
+        self,
+        data_path: RatchetPath,
+        table: PeerTable,
+        timers: Timers,
+        associations: Associations,
+        exchanges: Exchanges,
+        keepalive: Keepalive,
+        log: Log,
+        rekey_interval: int = REKEY_INTERVAL,
+    ) -> None:
+        self._data_path = data_path
+        self._table = table
+        self._timers = timers
+        self._associations = associations
+        self._exchanges = exchanges
+        self._keepalive = keepalive
+        self._log = log
+        self._rekey_interval = rekey_interval
+        self._watched: dict[int, _Watched] = {}  # by the peer's number
+
+    def tick(self) -> None:
+        """Look at those that something is due for."""
+        now = self._timers.now()
+        for peer in self._table:
+            current = peer.current
+            if current is None or not current.confirmed or current.revoked:
+                self._watched.pop(peer.number, None)
+                continue
+            watched = self._watched.get(peer.number)
+            if watched is None or watched.local_index != current.local_index:
+                watched = self._watched[peer.number] = _Watched(current.local_index, now)
+            if watched.look_at <= now:
+                watched.look_at = now + SOON
+                self._look(peer, current.number, watched, now)
+
+    def moved(self, peer: Peer, number: int) -> None:
+        """The event says that the ratchet moved, or that the peer announced a key."""
+        watched = self._watched.get(peer.number)
+        current = peer.current
+        if watched is None or current is None or current.number != number:
+            return  # the next tick sees it
+        now = self._timers.now()
+        self._look(peer, number, watched, now)
+        if now - watched.answered >= ANSWER_INTERVAL:
+            watched.answered = now
+            self._keepalive(peer.number)
+
+    def _look(self, peer: Peer, number: int, watched: _Watched, now: int) -> None:
+        found = self._data_path.association(number)
+        if found is None or found.local_index != watched.local_index or found.state != "confirmed":
+            return
+        ratchet = found.ratchet
+        if self._spent(ratchet, now):
+            if peer.attempt is None:
+                self._exchanges.initiate(peer, "ratchet")
+            watched.look_at = now + QUIET
+            return
+        try:
+            if ratchet.own_previous or ratchet.peer_previous:
+                self._data_path.retire(number)
+            if ratchet.unproved:
+                self._announce(peer, number, watched, now)
+            elif self._due(peer, ratchet, now):
+                self._data_path.rotate(number, ratchet.own_current + 1, keys.generate_private())
+                watched.announced, watched.announce_at = 0, now
+                self._announce(peer, number, watched, now)
+                self._log.debug("key made", peer=peer.name, generation=ratchet.own_current + 1)
+            elif ratchet.word != watched.word:
+                self._data_path.derive(number)
+        except ControlError as error:
+            if error.result == "CONTROL_FAILED" and peer.attempt is None:
+                self._exchanges.initiate(peer, "pair without a box")
+            elif error.result not in (*_LATER, "CONTROL_FAILED"):
+                raise
+            return  # and again at the next tick
+        watched.word = ratchet.word
+        watched.look_at = self._next(ratchet, watched, now)
+
+    @staticmethod
+    def _spent(ratchet: Ratchet, now: int) -> bool:
+        return (
+            ratchet.own_current >= LAST_GENERATION
+            or ratchet.peer_current >= LAST_GENERATION
+            or (ratchet.unproved and now - ratchet.own_since >= UNPROVED_LIFE)
+        )
+
+    def _due(self, peer: Peer, ratchet: Ratchet, now: int) -> bool:
+        if now - ratchet.own_since < self._rekey_interval:
+            return False
+        state = self._associations.state(peer)
+        return max(state.last_data_sent, state.last_data_received) > ratchet.own_since
+
+    def _announce(self, peer: Peer, number: int, watched: _Watched, now: int) -> None:
+        """:raises ControlError: if the pair of both newest keys cannot be made now."""
+        if now < watched.announce_at:
+            return
+        self._data_path.derive(number)
+        self._keepalive(peer.number, announce=True)
+        watched.announced += 1
+        step = _ANNOUNCEMENT_INTERVAL
+        if watched.announced < len(_ANNOUNCEMENTS):
+            step = _ANNOUNCEMENTS[watched.announced]
+        watched.announce_at = now + step
+
+    def _next(self, ratchet: Ratchet, watched: _Watched, now: int) -> int:
+        if ratchet.unproved or ratchet.own_previous or ratchet.peer_previous:
+            return now + SOON
+        if watched.announce_at >= now:  # made just now: the ratchet is what it was before
+            return now + SOON
+        return max(ratchet.own_since + self._rekey_interval, now + QUIET)

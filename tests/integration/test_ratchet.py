@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ratchet on real hosts: keys are replaced under traffic, and nothing is lost by it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from brine.maps import Maps
+from brine.records import Ratchet
+from tests.integration.conftest import Make
+from tests.integration.hosts import Host, eventually
+
+# A key is replaced when the one before it is gone: 10 s after its proof, and 10 s more.
+SECONDS = 46
+
+
+def ratchet(host: Host) -> Ratchet:
+    """Of its only association."""
+    with Maps.of(host.config) as maps:
+        (found,) = maps.associations()
+    return found.ratchet
+
+
+def drops(host: Host) -> dict[str, int]:
+    return {
+        reason: packets
+        for reason, packets in host.status()["drops"].items()
+        if packets and reason != "seal_no_route"  # the stack's own multicast
+    }
+
+
+def test_keys_are_replaced_under_traffic(make: Make) -> None:
+    """Both ends rotate at the same time, again and again: their rotations cross. One daemon is
+    killed on the way."""
+    one, two = make(2)
+    for host in (one, two):
+        host.stop()
+        host.rekey_interval = 1
+        host.start()
+    one.reach(two)
+    eventually(lambda: one.association(two) is not None)
+    index = one.association(two)["local_index"]  # type: ignore[index]
+    before = {host: drops(host) for host in (one, two)}
+    with ThreadPoolExecutor(2) as pool:
+        receiver = pool.submit(two.probe_receive, SECONDS + 60, 1)
+        sender = pool.submit(one.probe_send, two, SECONDS)
+        eventually(lambda: ratchet(one).own_current == ratchet(two).own_current == 1)
+        two.kill()
+        two.start()
+        sender.result()
+        (run,) = receiver.result()["runs"]
+    assert run["lost"] == run["duplicated"] == 0
+    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    for host, peer in ((one, two), (two, one)):
+        found = ratchet(host)
+        assert found.own_current >= 2
+        assert found.peer_current == ratchet(peer).own_current
+        assert not found.unproved
+        assert drops(host).keys() <= before[host].keys() | {"seal_no_box", "open_no_box"}
+
+
+def test_a_quiet_mesh_keeps_its_keys(make: Make) -> None:
+    """Without data there is nothing to protect anew."""
+    one, two = make(2)
+    one.reach(two)
+    two.stop()
+    two.rekey_interval = 1
+    two.start()
+    first = ratchet(two)
+    eventually(lambda: ratchet(two).own_current == 1, 30)  # the ping came after the key
+    settled = ratchet(two)
+    assert first.own_current == 0
+    eventually(lambda: not ratchet(two).own_previous, 40)
+    assert ratchet(two).own_current == settled.own_current
