@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import struct
 import subprocess
 import tempfile
@@ -70,12 +71,14 @@ class Lab:
         self.state = Path("/var/lib/brine-lab") / name
         self.store = self.state / "public_keys"
 
-    def up(self) -> None:
-        played = self.play(str(ROOT / "playbooks/lab.yml"))
+    def up(self, *more: Path) -> None:
+        played = self.play(str(ROOT / "playbooks/lab.yml"), inventories=more)
         assert played.status == 0, played.output
 
-    def down(self) -> None:
-        played = self.play(str(ROOT / "playbooks/lab.yml"), "-e", "lab_state=absent")
+    def down(self, *more: Path) -> None:
+        """more: the inventories that it was brought up with."""
+        arguments = ("-e", "lab_state=absent")
+        played = self.play(str(ROOT / "playbooks/lab.yml"), *arguments, inventories=more)
         assert played.status == 0, played.output
 
     def host(self, name: str) -> Host:
@@ -129,6 +132,42 @@ class Lab:
 
         inventories: further sources, which take precedence over the lab's own.
         """
+        process = self._play(playbook, arguments, inventories, environment, directory)
+        output, _ = process.communicate()
+        return Played(process.returncode, output)
+
+    def play_until(
+        self,
+        line: str,
+        times: int,
+        playbook: str,
+        *arguments: str,
+        inventories: t.Sequence[Path] = (),
+    ) -> Played:
+        """Run a playbook and kill all of it at the line that has `line` in it for the nth time.
+        It must not end before that."""
+        process = self._play(playbook, arguments, inventories, None, ROOT)
+        assert process.stdout is not None
+        output = ""
+        for text in process.stdout:
+            output += text
+            if line in text:
+                times -= 1
+                if times == 0:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+        rest, _ = process.communicate()
+        assert times == 0, f"the play ended before {line!r}:\n{output}"
+        return Played(process.returncode, output + rest)
+
+    def _play(
+        self,
+        playbook: str,
+        arguments: t.Sequence[str],
+        inventories: t.Sequence[Path],
+        environment: Mapping[str, str] | None,
+        directory: Path,
+    ) -> subprocess.Popen[str]:
         command = ["ansible-playbook", "-e", f"lab_name={self.name}"]
         for inventory in (self.inventory, *inventories):
             command += ["-i", str(inventory)]
@@ -139,17 +178,16 @@ class Lab:
             "LC_ALL": "C.UTF-8",
             **(environment or {}),
         }
-        done = subprocess.run(
+        return subprocess.Popen(
             [*command, *arguments, playbook],
-            check=False,
             cwd=directory,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
-        return Played(done.returncode, done.stdout)
 
     @contextlib.contextmanager
     def wire(self, filter_: str = "") -> Iterator[list[Frame]]:

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mesh that changes: hosts come, hosts are revoked, and no mistake empties it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.labs import BRINE, HOSTS, Lab
+from tests.probing import probing
+
+LAB4 = """
+brine:
+  hosts:
+    lab4:
+      lab_addresses: [198.51.100.14/24, "2001:db8:4747::14/64"]
+      brine_endpoint: 198.51.100.14
+      brine_addresses: [10.77.0.14]
+"""
+ALL = (*HOSTS, "lab4")
+
+
+@pytest.fixture(scope="module")
+def lab4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inventory that adds a fourth host."""
+    path = tmp_path_factory.mktemp("inventory") / "lab4.yml"
+    path.write_text(LAB4)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mesh(lab4: Path) -> Iterator[Lab]:
+    """Four hosts, three of which are in the mesh."""
+    made = Lab(f"change-{os.getpid()}")
+    made.up(lab4)
+    played = made.play("site.yml")
+    assert played.status == 0, played.output
+    yield made
+    made.down(lab4)
+
+
+def reached(lab: Lab, host: str, seconds: int = 30) -> set[str]:
+    answer = json.loads(lab.run(host, f"{BRINE} verify --peers 9 --seconds {seconds} --json"))
+    return {one["peer"] for one in answer["reached"]}
+
+
+def test_a_new_host_reaches_the_old_ones(mesh: Lab, lab4: Path) -> None:
+    """Only it is installed, and the others lose nothing meanwhile."""
+    with probing(mesh) as count:
+        played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
+    print(count)
+    assert played.status == 0, played.output
+    assert count.lost == count.duplicated == 0
+    for host in ALL:
+        assert reached(mesh, host) == set(ALL) - {host}
+    again = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
+    assert again.status == 0, again.output
+    assert set(again.changed().values()) == {0}, again.output
+    again = mesh.play("site.yml", inventories=[lab4])
+    assert set(again.changed().values()) == {0}, again.output
+
+
+@pytest.mark.parametrize("verb", ["add_hosts", "remove_hosts"])
+def test_who_is_meant_must_be_said(mesh: Lab, lab4: Path, verb: str) -> None:
+    played = mesh.play(f"playbooks/{verb}.yml", inventories=[lab4])
+    assert played.status != 0
+    assert f"add -e {verb}=HOST,HOST" in played.output
+    played = mesh.play("playbooks/remove_hosts.yml", "-e", "remove_hosts=lab9", inventories=[lab4])
+    assert played.status != 0
+    assert "Not in the group: lab9" in played.output
+
+
+def test_a_mistake_does_not_empty_the_mesh(mesh: Lab, lab4: Path) -> None:
+    """An inventory that has lost half of the group is refused before a host is touched."""
+    inventory = Path(str(lab4)).with_name("half.yml")
+    text = (mesh.inventory / "hosts.yml").read_text()
+    inventory.write_text(text[: text.index("        lab2:")])
+    (inventory.parent / "group_vars").mkdir(exist_ok=True)
+    for name in ("all.yml", "brine.yml"):
+        content = (mesh.inventory / "group_vars" / name).read_text()
+        (inventory.parent / "group_vars" / name).write_text(content)
+    half = Lab(mesh.name, inventory)
+    for playbook in ("site.yml", "playbooks/peers.yml"):
+        played = half.play(playbook)
+        assert played.status != 0
+        assert "3 of 4 hosts that the public-key store knows are no longer" in played.output
+        assert "-e brine_confirm_removal=true" in played.output
+        assert set(played.changed().values()) == {0}
+    assert reached(mesh, "lab1") == {"lab2", "lab3", "lab4"}
+    played = half.play("playbooks/peers.yml", "--check", "-e", "brine_confirm_removal=true")
+    assert played.status == 0, played.output
+    assert played.changed()["lab1"] > 0
+
+
+def test_a_revoked_host_is_refused_everywhere(mesh: Lab, lab4: Path) -> None:
+    """It goes on as if nothing had happened, with all that it knows, and reaches nobody."""
+    assert reached(mesh, "lab4") == set(HOSTS)
+    before = {host: mesh.status(host)["drops"]["open_unknown_index"] for host in HOSTS}
+    predicted = mesh.play(
+        "playbooks/remove_hosts.yml", "--check", "-e", "remove_hosts=lab4", inventories=[lab4]
+    )
+    assert predicted.status == 0, predicted.output
+    assert reached(mesh, "lab4") == set(HOSTS)
+    with probing(mesh) as count:
+        played = mesh.play(
+            "playbooks/remove_hosts.yml", "-e", "remove_hosts=lab4", inventories=[lab4]
+        )
+    print(count)
+    assert played.status == 0, played.output
+    assert count.lost == count.duplicated == 0  # between the others
+    for host in HOSTS:
+        assert [peer["name"] for peer in mesh.status(host)["peers"]] == sorted(set(HOSTS) - {host})
+    # Its packets under what it had agreed upon, and its exchanges: nothing comes back.
+    assert mesh.status("lab4")["peers"]
+    assert reached(mesh, "lab4", 8) == set()
+    for host in HOSTS:
+        refused = mesh.status(host)
+        unknown = refused["drops"]["open_unknown_index"] - before[host]
+        assert unknown or refused["daemon"]["refused"], refused
+        assert mesh.try_(host, f"ping -c 1 -W 1 {mesh.address('lab4')}").returncode != 0
+    assert not (mesh.store / "lab4.txt").exists()
+
+
+def test_it_does_not_come_back_by_mistake(mesh: Lab, lab4: Path) -> None:
+    """The group still has it: site refuses it, others are played without it."""
+    played = mesh.play("site.yml", inventories=[lab4])
+    assert played.status != 0
+    assert "lab4 was removed from the mesh, and is still in the group" in played.output
+    assert set(played.changed().values()) == {0}
+    limited = mesh.play("site.yml", "--limit", "lab1", inventories=[lab4])
+    assert limited.status == 0, limited.output
+    assert limited.changed() == {"lab1": 0}
+    again = mesh.play("playbooks/remove_hosts.yml", "-e", "remove_hosts=lab4", inventories=[lab4])
+    assert again.status == 0, again.output
+    assert set(again.changed().values()) == {0}
+    assert reached(mesh, "lab4", 3) == set()
+    without = mesh.play("site.yml")
+    assert without.status == 0, without.output
+    assert set(without.changed().values()) == {0}
+
+
+def test_a_host_that_left_the_group_is_forgotten(mesh: Lab, lab4: Path) -> None:
+    """Its note deleted it is taken in again; one may leave by leaving the group."""
+    (mesh.store / "lab4.removed.txt").unlink()
+    played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
+    assert played.status == 0, played.output
+    assert reached(mesh, "lab1") == {"lab2", "lab3", "lab4"}
+    played = mesh.play("playbooks/peers.yml")
+    assert played.status == 0, played.output
+    assert not (mesh.store / "lab4.txt").exists()
+    assert reached(mesh, "lab4", 3) == set()
+    assert reached(mesh, "lab1") == {"lab2", "lab3"}

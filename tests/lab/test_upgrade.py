@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another version takes the place of the installed one while packets flow between all hosts, and
+gives it back if it is no good. The other versions are copies of this one, changed and installed as
+a user would have them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.labs import HOSTS, ROOT, Lab, Played
+from tests.probing import probing
+
+Change = Callable[[Path], None]
+VERSION = "9.9.9"
+
+
+@pytest.fixture(scope="module")
+def mesh(lab: Lab) -> Lab:
+    played = lab.play("site.yml")
+    assert played.status == 0, played.output
+    return lab
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, (path, text.count(old))
+    path.write_text(text.replace(old, new))
+
+
+def newer(root: Path) -> None:
+    """A version that differs in both the daemon and the programs, and works."""
+    package = root / "brine/__init__.py"
+    text = package.read_text()
+    package.write_text(
+        "\n".join(
+            f'__version__ = "{VERSION}"' if line.startswith("__version__") else line
+            for line in text.splitlines()
+        )
+        + "\n"
+    )
+    programs = root / "bpf/brine.bpf.c"
+    programs.write_text(
+        f"{programs.read_text()}\n__noinline int version_{VERSION.replace('.', '_')}(void)"
+        "\n{\n\treturn 9;\n}\n"
+    )
+
+
+def no_daemon(root: Path) -> None:
+    """A version whose daemon ends at once."""
+    newer(root)
+    replace(
+        root / "brine/daemon/main.py",
+        "def main(",
+        'raise SystemExit("this version is broken")\n\n\ndef main(',
+    )
+
+
+def not_well(root: Path) -> None:
+    """A version that starts, and finds at the gate that the host is not well."""
+    newer(root)
+    replace(
+        root / "brine/gate.py",
+        "        before = status.collect(config)\n",
+        '        raise BrineError("this version finds that it is no good", "mend it")\n',
+    )
+
+
+class Version:
+    """The collection, changed, in a directory of a user's own."""
+
+    def __init__(self, directory: Path, change: Change) -> None:
+        self.collections = directory / "collections"
+        root = self.collections / "ansible_collections/brine/mesh"
+        root.mkdir(parents=True)
+        for name in ("bpf", "brine", "meta", "playbooks", "plugins", "roles"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("galaxy.yml", "LICENSE", "pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, root / name)
+        change(root)
+        self.directory = directory
+
+    def play(self, lab: Lab, playbook: str, *arguments: str) -> Played:
+        environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)}
+        return lab.play(playbook, *arguments, environment=environment, directory=self.directory)
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Callable[[Change], Version]:
+    return lambda change: Version(tmp_path, change)
+
+
+def installed(lab: Lab, host: str) -> tuple[str, ...]:
+    """What is there, and what runs."""
+    return tuple(
+        lab.run(host, command).strip()
+        for command in (
+            "readlink -f /opt/brine/venv",
+            "sha256sum /opt/brine/brine.bpf.o",
+            "ls /sys/fs/bpf/brine/v*",  # one of the names is the digest of the loaded object
+            "sha256sum /etc/brine/config.json /etc/systemd/system/brine*.service",
+        )
+    )
+
+
+def running(lab: Lab, host: str) -> str:
+    found: str = lab.status(host)["daemon"]["version"]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def tidy(mesh: Lab) -> Iterator[None]:
+    yield
+    for host in HOSTS:
+        assert not mesh.run(host, "ls -A /opt/brine | grep former; true")
+        assert mesh.run(host, "systemctl --failed --no-legend") == ""
+
+
+def test_a_daemon_restart_loses_nothing(mesh: Lab) -> None:
+    before = {host: mesh.status(host)["daemon"]["pid"] for host in HOSTS}
+    with probing(mesh) as count:
+        for host in HOSTS:
+            mesh.run(host, "systemctl restart brined")
+            mesh.run(host, "systemctl kill --signal=KILL brined")
+            mesh.run(host, "until systemctl is-active --quiet brined; do sleep 0.2; done")
+    print(count)
+    assert count.lost == count.duplicated == 0
+    assert not set(before.values()) & {mesh.status(host)["daemon"]["pid"] for host in HOSTS}
+
+
+@pytest.mark.parametrize("change", [no_daemon, not_well])
+def test_a_version_that_is_no_good_is_put_back(
+    mesh: Lab, version: Callable[[Change], Version], change: Change
+) -> None:
+    """The canary alone has had it, and is as it was."""
+    before = {host: installed(mesh, host) for host in HOSTS}
+    bad = version(change)
+    with probing(mesh) as count:
+        played = bad.play(mesh, "brine.mesh.upgrade")
+    print(count)
+    assert played.status != 0
+    assert "The upgrade has stopped in this batch" in played.output
+    assert "what was installed before is back and works" in played.output
+    assert {host: installed(mesh, host) for host in HOSTS} == before
+    assert count.lost == count.duplicated == 0
+    assert played.recap()["lab1"]["rescued"] == 1
+    assert played.recap()["lab2"]["changed"] == played.recap()["lab3"]["changed"] == 0
+
+
+def test_upgrade_loses_nothing(mesh: Lab, version: Callable[[Change], Version]) -> None:
+    before = {host: installed(mesh, host) for host in HOSTS}
+    good = version(newer)
+    predicted = good.play(mesh, "brine.mesh.upgrade", "--check")
+    assert predicted.status == 0, predicted.output
+    assert {host: installed(mesh, host) for host in HOSTS} == before
+    with probing(mesh) as count:
+        played = good.play(mesh, "brine.mesh.upgrade")
+    print(count)
+    assert played.status == 0, played.output
+    assert count.lost == count.duplicated == 0
+    for host in HOSTS:
+        assert running(mesh, host) == VERSION
+        after = installed(mesh, host)
+        assert before[host][0] != after[0]  # the environment
+        assert before[host][1] != after[1]  # the object on the disk
+        assert before[host][2] != after[2]  # the one that is loaded
+    again = good.play(mesh, "brine.mesh.upgrade")
+    assert again.status == 0, again.output
+    assert again.changed() == dict.fromkeys(HOSTS, 0), again.output

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An inventory of N hosts that nobody has, with a public-key store."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import random
+from pathlib import Path
+
+from nacl import bindings
+
+UNDERLAY = ipaddress.IPv4Address("100.64.0.0")
+OVERLAY = ipaddress.IPv4Address("10.64.0.0")
+NETWORKS = ["10.64.0.0/10", "fd62:7269:6e65::/48"]
+
+
+def names(count: int) -> list[str]:
+    return [f"web{number:05}" for number in range(1, count + 1)]
+
+
+def public_keys(count: int) -> list[str]:
+    """The same every time."""
+    draw = random.Random(count)
+    return [
+        base64.b64encode(bindings.crypto_scalarmult_base(draw.randbytes(32))).decode()
+        for _ in range(count)
+    ]
+
+
+def make(directory: Path, count: int) -> None:
+    """Write `hosts.yml`, `group_vars` and `public_keys` into the directory."""
+    lines = ["brine:", "  vars:", "    ansible_connection: local", "    brine_interface: eth0"]
+    lines += [f"    brine_networks: {NETWORKS}", f"    brine_max_peers: {count}", "  hosts:"]
+    store = directory / "public_keys"
+    store.mkdir(parents=True)
+    for number, (name, key) in enumerate(zip(names(count), public_keys(count), strict=True), 1):
+        addresses = f"brine_endpoint: {UNDERLAY + number}, brine_addresses: [{OVERLAY + number}]"
+        lines.append(f"    {name}: {{{addresses}}}")
+        (store / f"{name}.txt").write_text(f"{key}\n")
+    (directory / "hosts.yml").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the gate makes of two looks at a host. With real traffic: tests/lab."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from brine import gate
+
+OWN = "0123456789abcdef"
+
+
+def peer(name: str, **more: Any) -> dict[str, Any]:
+    association = {"state": "confirmed", "own_key_id": OWN, **more.pop("association", {})}
+    return {
+        "name": name,
+        "association": association,
+        "last_received_seconds": 1.0,
+        "received_packets": 10,
+        **more,
+    }
+
+
+def look(*peers: dict[str, Any], **drops: int) -> dict[str, Any]:
+    return {"key_id": OWN, "peers": list(peers), "drops": drops}
+
+
+def judge(before: dict[str, Any], after: dict[str, Any], *reached: str) -> list[str]:
+    found = gate.judge(before, after, list(reached), gate.outdated(before, after))
+    assert all(one["fatal"] and one["next_step"] for one in found)
+    return [one["check"] for one in found]
+
+
+def later(before: dict[str, Any], packets: int = 2) -> dict[str, Any]:
+    after = copy.deepcopy(before)
+    for one in after["peers"]:
+        one["received_packets"] += packets
+    return after
+
+
+def test_a_host_that_is_well() -> None:
+    before = look(peer("web2"), peer("web3"), open_forged=4)
+    assert judge(before, later(before), "web2", "web3") == []
+    assert gate.measure(before, later(before)) == {"opened": 4, "failures": {}}
+
+
+def test_nothing_was_decrypted() -> None:
+    before = look(peer("web2"), peer("web3"))
+    assert judge(before, later(before, 0), "web2") == ["opened"]
+
+
+@pytest.mark.parametrize("reason", gate.FAILURES)
+def test_failures(reason: str) -> None:
+    before = look(peer("web2"), **{reason: 7})
+    after = {**later(before), "drops": {reason: 8}}
+    assert judge(before, after, "web2") == ["failures"]
+
+
+@pytest.mark.parametrize("reason", ["open_plaintext", "open_unknown_index", "open_malformed"])
+def test_what_strangers_can_cause_does_not_count(reason: str) -> None:
+    before = look(peer("web2"), **{reason: 7})
+    assert judge(before, {**later(before), "drops": {reason: 900}}, "web2") == []
+
+
+@pytest.mark.parametrize(
+    "association",
+    [{"own_key_id": "fedcba9876543210"}, {"own_key_id": None}, {"state": "unconfirmed"}],
+)
+def test_an_association_of_before(association: dict[str, Any]) -> None:
+    before = look(peer("web2", association=association), peer("web3"))
+    assert judge(before, later(before), "web2") == ["association"]
+
+
+def test_one_that_is_lost() -> None:
+    before = look(peer("web2"))
+    after = later(before)
+    after["peers"][0]["association"] = None
+    assert judge(before, after, "web2") == ["association"]
+
+
+@pytest.mark.parametrize("seconds", [31.0, None])
+def test_a_peer_that_is_off_holds_nobody_up(seconds: float | None) -> None:
+    old = {"own_key_id": "fedcba9876543210"}
+    before = look(peer("web2", association=old, last_received_seconds=seconds), peer("web3"))
+    assert judge(before, later(before), "web3") == []
