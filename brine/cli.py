@@ -119,6 +119,7 @@ def _changing(verbs: Any) -> None:
     group = group.add_subparsers(required=True)
     _add(group, "apply", _dataplane_apply, "Make the data path what its files say.", check=True)
     _add(group, "remove", _dataplane_remove, "Take it away, the guard too.", check=True)
+    _add(group, "detach", _dataplane_detach, "Take `open` off the interface.", check=True)
 
     peers = _add(verbs, "peers", _peers, "List the peers.", render=_render_peers)
     group = peers.add_subparsers()
@@ -212,6 +213,12 @@ def _dataplane_remove(options: argparse.Namespace) -> Answer:
     from brine import dataplane
 
     return dataplane.remove(_config(options), options.check)
+
+
+def _dataplane_detach(options: argparse.Namespace) -> Answer:
+    from brine import dataplane
+
+    return dataplane.detach(_config(options), options.check)
 
 
 def _peers_apply(options: argparse.Namespace) -> Answer:

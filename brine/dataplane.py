@@ -95,6 +95,23 @@ def remove(config: Config, check: bool) -> dict[str, Any]:
     return {"changed": bool(before), "diff": {"before": _text(before), "after": ""}}
 
 
+def detach(config: Config, check: bool) -> dict[str, Any]:
+    """Take `open` off the underlay and leave all else: ``{changed, diff}``. The host is then
+    reached as if brine were not there, nothing leaves in the clear, and what peers send is of
+    no use to the stack. `apply` attaches it again.
+
+    :raises BrineError: if it cannot be.
+    """
+    _require_root()
+    with locked(config.paths.apply_lock):
+        attached = [path for path in pins.directories(config.bpffs) if pins.link_info(path)]
+        if not check:
+            for directory in attached:
+                pins.unpin_link(directory)
+    before = "".join(f"open by {directory}\n" for directory in attached)
+    return {"changed": bool(attached), "diff": {"before": before, "after": ""}}
+
+
 def _change(config: Config, net: Net, target: Target) -> None:
     guarded = guard.guarded(net)
     guard.put(net, survey.to_guard(config, guarded) - guarded)

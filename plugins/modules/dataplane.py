@@ -20,9 +20,17 @@ options:
     description:
       - V(absent) takes away the device pair, the programs, the maps with all associations, and the
         routes that keep the mesh's networks off every other interface.
+      - V(reached) says that the host has been reached since, and calls off what O(lifeline) set up.
     type: str
-    choices: [absent, present]
+    choices: [absent, present, reached]
     default: present
+  lifeline:
+    description:
+      - So many seconds after a change the receiving program is taken off the interface again, unless
+        O(state=reached) comes before that. Should the change have cut the host off, it comes back.
+      - V(0) for never.
+    type: int
+    default: 0
   pending:
     description:
       - Whether the configuration or the object on the host is about to change.
@@ -70,6 +78,7 @@ from ansible_collections.brine.mesh.plugins.module_utils.brine_cli import (
 )
 
 HEADER = "data path"
+LIFELINE = "brine-lifeline"
 
 
 def remove(module: AnsibleModule, brine: BrineCli) -> None:
@@ -79,11 +88,29 @@ def remove(module: AnsibleModule, brine: BrineCli) -> None:
     module.exit_json(changed=answer["changed"], diff=diff_of(answer, HEADER))
 
 
+def set_up(module: AnsibleModule, brine: BrineCli, seconds: int) -> None:
+    """Have systemd take the program off, whatever becomes of this connection."""
+    command = ["systemd-run", "--quiet", f"--unit={LIFELINE}", f"--on-active={seconds}"]
+    command += ["--timer-property=AccuracySec=1s"]
+    module.run_command([*command, brine.executable, "dataplane", "detach"], check_rc=True)
+
+
+def call_off(module: AnsibleModule) -> None:
+    """It may not be there, or have done its work."""
+    module.run_command(["systemctl", "stop", f"{LIFELINE}.timer"])
+    module.run_command(["systemctl", "reset-failed", f"{LIFELINE}.service"])
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **argument_spec(),
-            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["absent", "present", "reached"],
+                "default": "present",
+            },
+            "lifeline": {"type": "int", "default": 0},
             "pending": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -98,6 +125,14 @@ def main() -> None:
             mtu=None,
             diff=diff_of({"diff": {"after": "as the new configuration and object say"}}, HEADER),
         )
+    if module.params["state"] == "reached":
+        if not module.check_mode:
+            call_off(module)
+        module.exit_json(changed=False)
+    seconds = module.params["lifeline"]
+    if seconds and not module.check_mode and brine.ask("dataplane", "apply", "--check")["changed"]:
+        call_off(module)
+        set_up(module, brine, seconds)
     answer = brine.change("dataplane", "apply")
     module.exit_json(
         changed=answer["changed"],
