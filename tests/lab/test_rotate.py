@@ -5,11 +5,14 @@ play. One rotation after the other on one mesh; figures are printed (pytest -rP)
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.bpf.loaded import build
 from tests.labs import BRINE, HOSTS, Lab
 from tests.probing import probing
 
@@ -121,21 +124,28 @@ def test_killed_at_every_step_it_goes_on(mesh: Lab) -> None:
     assert not set(before.values()) & set(public_keys(mesh).values())
 
 
-NO_INITIATION = (
-    "tc qdisc add dev eth0 clsact && tc filter add dev eth0 egress protocol ip u32"
-    " match ip protocol 17 0xff match u8 0x01 0xff at 28 match u8 0x00 0xff at 29 action drop"
-)
+@contextlib.contextmanager
+def begins_no_exchange(lab: Lab, host: str, directory: Path) -> Iterator[None]:
+    """A host that answers others' exchanges, but whose own get lost on the way out."""
+    program = build(directory, "../tests/lab/no_initiation.bpf.c")
+    lab.run(host, "base64 -d > /run/program.o", base64.b64encode(program.read_bytes()).decode())
+    lab.run(
+        host,
+        "tc qdisc add dev eth0 clsact &&"
+        " tc filter add dev eth0 egress bpf direct-action object-file /run/program.o section tc",
+    )
+    try:
+        yield
+    finally:
+        lab.run(host, "tc qdisc del dev eth0 clsact; rm /run/program.o")
 
 
-def test_a_failed_gate_stops_with_the_others_untouched(mesh: Lab) -> None:
+def test_a_failed_gate_stops_with_the_others_untouched(mesh: Lab, tmp_path: Path) -> None:
     """lab2 can begin no exchange: it is found out in its own batch, and said what to do."""
     before = public_keys(mesh)
     with probing(mesh) as count:
-        mesh.run("lab2", NO_INITIATION)
-        try:
+        with begins_no_exchange(mesh, "lab2", tmp_path):
             played = mesh.play(ROTATE, "-e", "gate_seconds=10", *SOON)
-        finally:
-            mesh.run("lab2", "tc qdisc del dev eth0 clsact")
         assert played.status != 0
         states = [identities(mesh, host)["state"] for host in HOSTS]
         assert states == ["flipped", "flipped", "staged"]
