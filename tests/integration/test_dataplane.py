@@ -264,6 +264,24 @@ def test_the_doctor_finds_a_host_sound(make: Make) -> None:
 # Taking away
 
 
+def test_detached_it_leaves_the_interface_alone(host: Host) -> None:
+    host.apply()
+    predicted = host.inside(dataplane.detach, host.config, True)
+    answer = host.inside(dataplane.detach, host.config, False)
+    assert predicted["changed"]
+    assert answer["changed"]
+    with host.namespace.entered(), Net() as net:
+        underlay, device = net.link("eth0"), net.link(DEVICE)
+        assert underlay is not None
+        assert underlay.xdp_mode is None
+        assert device is not None
+        assert device.up
+    assert not host.inside(dataplane.detach, host.config, False)["changed"]
+    again = host.inside(dataplane.apply, host.config, False)
+    assert again["changed"]
+    assert again["xdp_mode"] == "native"
+
+
 def test_nothing_stays_behind(host: Host) -> None:
     before = everything(host)
     apply(host)

@@ -6,12 +6,13 @@ a user would have them."""
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.labs import HOSTS, ROOT, Lab, Played
+from tests.labs import BRINE, HOSTS, ROOT, Lab, Played
 from tests.probing import probing
 
 Change = Callable[[Path], None]
@@ -170,3 +171,38 @@ def test_upgrade_loses_nothing(mesh: Lab, version: Callable[[Change], Version]) 
     again = good.play(mesh, "brine.mesh.upgrade")
     assert again.status == 0, again.output
     assert again.changed() == dict.fromkeys(HOSTS, 0), again.output
+
+
+LIFELINE = """
+- name: Change the data path, and be cut off
+  hosts: lab1
+  gather_facts: false
+  tasks:
+    - name: Apply it
+      brine.mesh.dataplane:
+        lifeline: 4
+    - name: Show that the host can still be reached
+      brine.mesh.dataplane:
+        state: reached
+      when: reached | bool
+"""
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_change_that_cuts_off_is_taken_back(mesh: Lab, tmp_path: Path, reached: bool) -> None:
+    """Unless somebody comes back, the host gives its interface free by itself."""
+    playbook = tmp_path / "lifeline.yml"
+    playbook.write_text(LIFELINE)
+    mesh.run("lab1", f"{BRINE} dataplane detach")
+    assert mesh.status("lab1")["xdp_mode"] is None
+    played = mesh.play(str(playbook), "-e", f"reached={reached}")
+    assert played.status == 0, played.output
+    assert played.changed()["lab1"] == 1
+    if not reached:
+        assert mesh.run("lab1", "systemctl is-active brine-lifeline.timer").strip() == "active"
+    time.sleep(8)
+    assert mesh.status("lab1")["xdp_mode"] == ("native" if reached else None)
+    again = mesh.play("site.yml", "--limit", "lab1")
+    assert again.status == 0, again.output
+    assert mesh.status("lab1")["xdp_mode"] == "native"
+    assert mesh.try_("lab1", "systemctl is-active brine-lifeline.timer").returncode != 0
