@@ -45,9 +45,8 @@ def wanted(members: Roster, public_key: bytes | None) -> set[Network]:
     """The mesh's networks and the peers' allowed IPs, not this host's own: behind it, the
     host itself routes. Without its key it cannot tell, and guards these as well."""
     found = set(members.networks)
-    for entry in members.entries:
-        if entry.public_key is not None and public_key not in entry.public_keys:
-            found.update(entry.allowed_ips)
+    for entry in members.peers(public_key):
+        found.update(entry.allowed_ips)
     return found
 
 

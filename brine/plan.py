@@ -61,9 +61,7 @@ def plan_tables(
 
     :raises BrineError: if the peers or their prefixes are too many.
     """
-    entries = [
-        entry for entry in roster.entries if entry.public_key is not None and entry is not own
-    ]
+    entries = roster.peers(own.public_key if own is not None else None)
     if len(entries) > max_peers:
         raise BrineError(
             f"the roster has {len(entries)} peers, but max_peers is {max_peers}",

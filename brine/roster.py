@@ -47,6 +47,7 @@ class Entry:
     #: accepted too, while its identity is being rotated; at most one of the two
     next_public_key: bytes | None = None
     previous_public_key: bytes | None = None
+    groups: frozenset[str] = frozenset()  #: as far as `links` name them
 
     @property
     def public_keys(self) -> tuple[bytes, ...]:
@@ -64,6 +65,8 @@ class Entry:
 class Roster:
     networks: tuple[Network, ...]  #: for which packets leave through brine0 or not at all
     entries: tuple[Entry, ...]
+    #: pairs of groups whose hosts may talk to each other; None: all may
+    links: tuple[tuple[str, str], ...] | None = None
     source: str = field(default="the roster", compare=False)  #: path, for messages
 
     def find(self, public_key: bytes) -> Entry | None:
@@ -85,12 +88,24 @@ class Roster:
             )
         return entry
 
-    def peers(self, public_key: bytes) -> tuple[Entry, ...]:
-        """Every entry with a key but this host's."""
+    def peers(self, public_key: bytes | None) -> tuple[Entry, ...]:
+        """Every entry with a key but this host's that this host may talk to. One that is not in
+        the roster, or has no key yet, counts as one that may talk to all."""
+        own = self.find(public_key) if public_key is not None else None
         return tuple(
             entry
             for entry in self.entries
-            if entry.public_key is not None and public_key not in entry.public_keys
+            if entry.public_key is not None
+            and entry is not own
+            and (own is None or self.linked(own, entry))
+        )
+
+    def linked(self, one: Entry, other: Entry) -> bool:
+        """Whether the two may talk to each other."""
+        return self.links is None or any(
+            (first in one.groups and second in other.groups)
+            or (second in one.groups and first in other.groups)
+            for first, second in self.links
         )
 
 
@@ -130,7 +145,8 @@ def parse(text: str, source: str = "the roster") -> Roster:
         raise ValueError(f"its version is {given.get('version')!r}, not {VERSION}")
     networks = tuple(_each(given, "networks", _network))
     entries = tuple(_each(given, "peers", _entry))
-    roster = Roster(networks, entries, source)
+    links = tuple(_each(given, "links", _link)) if given.get("links") is not None else None
+    roster = Roster(networks, entries, links, source)
     _check(roster)
     return roster
 
@@ -168,6 +184,18 @@ def _network(value: Any) -> Network:
     return network
 
 
+def _group(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not the name of a group")
+    return value
+
+
+def _link(value: Any) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{value!r} is not a pair of groups")
+    return _group(value[0]), _group(value[1])
+
+
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
@@ -193,6 +221,7 @@ def _entry(given: Any) -> Entry:
             addresses=tuple(_each(given, "addresses", _address)),
             allowed_ips=tuple(_each(given, "allowed_ips", _network)),
             roaming=roaming,
+            groups=frozenset(_each(given, "groups", _group)) if "groups" in given else frozenset(),
         )
     except KeyError as error:
         raise ValueError(f"{name}: {error.args[0]} is missing") from None

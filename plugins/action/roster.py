@@ -12,6 +12,7 @@ from pathlib import Path
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.brine.mesh.plugins.plugin_utils.departures import check_store
+from ansible_collections.brine.mesh.plugins.plugin_utils.external import external_members
 from ansible_collections.brine.mesh.plugins.plugin_utils.members import (
     Member,
     MemberReader,
@@ -42,7 +43,8 @@ class ActionModule(ActionBase):
         hosts = [str(host) for host in task_vars["groups"].get(arguments["group"], [])]
         reader = MemberReader(task_vars["hostvars"], arguments["store"])
         removed = reader.store.removed()
-        members = [reader.read(host) for host in hosts if host not in removed]
+        managed = [reader.read(host) for host in hosts if host not in removed]
+        members = [*managed, *external_members(reader, managed)]
         findings = [
             *reader.findings,
             *check_members(members, arguments["made_now"]),

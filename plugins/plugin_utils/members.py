@@ -18,6 +18,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.brine.mesh.plugins.module_utils.finding import Finding, finding
 from ansible_collections.brine.mesh.plugins.plugin_utils.address import PREFIX, overlay_address
+from ansible_collections.brine.mesh.plugins.plugin_utils.selection import link_faults, read_links
 from ansible_collections.brine.mesh.plugins.plugin_utils.store import (
     RESERVED,
     Store,
@@ -41,6 +42,8 @@ DEFAULTS: dict[str, t.Any] = {
     "brine_networks": ["10.77.0.0/16", f"{PREFIX}"],
     "brine_max_peers": 64,
     "brine_mesh_secret": "",
+    "brine_links": [],
+    "brine_external_peers": [],
 }
 
 
@@ -64,6 +67,10 @@ class Member:
     # At most one: its identity is being rotated.
     next_public_key: bytes | None = None
     previous_public_key: bytes | None = None
+    links: tuple[
+        tuple[str, ...], ...
+    ] = ()  # pairs of groups; none: everybody may talk to everybody
+    groups: frozenset[str] = frozenset()  # of those in `links`
 
     @property
     def public_keys(self) -> tuple[bytes, ...]:
@@ -80,6 +87,7 @@ class Member:
             "addresses": [str(address) for address in self.addresses],
             "allowed_ips": [str(network) for network in self.allowed_ips],
             "roaming": self.roaming,
+            **({"groups": sorted(self.groups)} if self.links else {}),
         }
 
 
@@ -116,6 +124,8 @@ class MemberReader:
             # All of them, so that none goes before its key is retired; that in use first.
             addresses = (*addresses, *(overlay_address(key) for key in keys.values() if key))
         roaming = self.flag(host, "brine_roaming", variable("brine_roaming"))
+        links = read_links(self, host, variable("brine_links"))
+        named = {group for link in links for group in link}
         return Member(
             name=str(host),
             public_key=keys["current"],
@@ -130,6 +140,8 @@ class MemberReader:
             networks=networks,
             max_peers=self.integer(host, "brine_max_peers", variable("brine_max_peers")),
             mesh_secret=self.mesh_secret(host, variable("brine_mesh_secret")),
+            links=links,
+            groups=frozenset(named & {str(group) for group in given.get("group_names", ())}),
         )
 
     def public_key(self, host: str, which: str) -> bytes | None:
@@ -278,6 +290,8 @@ def check_members(members: list[Member], made_now: Iterable[str]) -> list[HostFi
 
     if len({member.networks for member in members}) > 1:
         note("", "networks", "brine_networks differs between hosts", "set it once, for the group")
+    for cause, next_step in link_faults(members):
+        note("", "links", cause, next_step)
     if len({member.mesh_secret for member in members}) > 1:
         note(
             "",
@@ -338,5 +352,10 @@ def render_roster(members: list[Member]) -> str:
         "peers": [
             member.roster_entry() for member in sorted(members, key=lambda member: member.name)
         ],
+        **(
+            {"links": [list(link) for link in members[0].links]}
+            if members and members[0].links
+            else {}
+        ),
     }
     return json.dumps(roster, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.brine.mesh.plugins.plugin_utils.address import PREFIX, overlay_address
 from ansible_collections.brine.mesh.plugins.plugin_utils.departures import check_store
+from ansible_collections.brine.mesh.plugins.plugin_utils.external import external_members
 from ansible_collections.brine.mesh.plugins.plugin_utils.members import (
     DEFAULTS,
     Member,
@@ -298,3 +299,88 @@ def test_the_store_writes_only_what_differs(inventory: Inventory) -> None:
     store.write(store.put("a", current))
     assert not (inventory.store / "a.next.txt").exists()
     assert set(store.prune(["a", "b"])) == {inventory.store / "c.txt"}
+
+
+# Selection
+
+
+def test_links_are_in_the_roster(inventory: Inventory) -> None:
+    for name, groups in (("a", ["web", "brine"]), ("b", ["db"]), ("c", ["web"])):
+        inventory.hostvars[name].update(brine_links=[["web", "db"]], group_names=groups)
+    members, findings = inventory.members()
+    assert [*findings, *check_members(members, [])] == []
+    read = roster.parse(render_roster(members))
+    a, b, c = read.entries
+    assert read.linked(a, b)
+    assert not read.linked(a, c)
+    assert a.groups == {"web"}
+
+
+@pytest.mark.parametrize(
+    ("links", "cause"),
+    [
+        ("web", "brine_links is 'web'"),
+        ([["web"]], "brine_links is [['web']]"),
+        ([["web", "dbs"]], "names the group dbs"),
+    ],
+)
+def test_links_that_cannot_be(inventory: Inventory, links: t.Any, cause: str) -> None:
+    for variables in inventory.hostvars.values():
+        variables.update(brine_links=links, group_names=["web", "db"])
+    assert any(cause in found["cause"] for found in inventory.found())
+
+
+def test_links_that_differ(inventory: Inventory) -> None:
+    inventory.hostvars["a"].update(brine_links=[["web", "web"]], group_names=["web"])
+    assert any("brine_links differs" in found["cause"] for found in inventory.found())
+
+
+def with_external(inventory: Inventory, **changes: t.Any) -> tuple[list[Member], list[t.Any]]:
+    given = {
+        "name": "partner",
+        "public_key": public_key(8),
+        "endpoint": "[2001:db8::8]:4000",
+        "addresses": ["10.77.9.9"],
+        **changes,
+    }
+    for variables in inventory.hostvars.values():
+        variables["brine_external_peers"] = [given]
+    reader = MemberReader(inventory.hostvars, str(inventory.store))
+    members = [reader.read(name) for name in inventory.hostvars]
+    members += external_members(reader, members)
+    return members, [*reader.findings, *check_members(members, [])]
+
+
+def test_an_external_peer_is_in_the_roster(inventory: Inventory) -> None:
+    members, findings = with_external(inventory)
+    assert findings == []
+    entry = roster.parse(render_roster(members)).entries[-1]
+    assert entry.name == "partner"
+    assert entry.public_key == base64.b64decode(public_key(8))
+    assert str(entry.endpoint) == "[2001:db8::8]:4000"
+    assert [str(address) for address in entry.addresses] == ["10.77.9.9"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"name": ""}, "one has no name"),
+        ({"public_key": "c2hvcnQ="}, "its public key has 5 bytes"),
+        ({"public_key": public_key(1)}, "a, partner have the same public key"),
+        ({"endpoint": "example.com:1"}, "its endpoint is 'example.com:1'"),
+        ({"endpoint": ""}, "its endpoint is ''"),
+        ({"addresses": ["10.77.0.1"]}, "a, partner have the same address"),
+        ({"adresses": []}, "adresses is nothing that an external peer has"),
+    ],
+)
+def test_external_peers_that_cannot_be(
+    inventory: Inventory, changes: dict[str, t.Any], cause: str
+) -> None:
+    _, findings = with_external(inventory, **changes)
+    assert any(cause in found["cause"] for found in findings), findings
+
+
+def test_an_external_peer_may_roam(inventory: Inventory) -> None:
+    members, findings = with_external(inventory, endpoint="", roaming=True)
+    assert findings == []
+    assert members[-1].endpoint is None

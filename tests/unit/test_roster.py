@@ -15,7 +15,7 @@ from brine.errors import BrineError
 from brine.keys import show_key
 from brine.roster import Endpoint, Roster, load, parse, parse_endpoint
 
-KEYS = [bytes([number]) * 32 for number in range(1, 5)]
+KEYS = [bytes([number]) * 32 for number in range(1, 6)]
 
 
 def entry(number: int, **changes: Any) -> dict[str, Any]:
@@ -147,3 +147,39 @@ def test_a_file_that_will_not_do(tmp_path: Path, content: bytes | None, cause: s
     with pytest.raises(BrineError, match=cause) as failure:
         load(path)
     assert str(path) in failure.value.cause
+
+
+# Links
+
+
+def test_who_may_talk_to_whom() -> None:
+    roster = read(
+        entry(1, groups=["web"]),
+        entry(2, groups=["web", "db"]),
+        entry(3, groups=["db"]),
+        entry(4, name="web4", public_key=None, groups=["db"]),
+        links=[["web", "db"], ["db", "db"]],
+    )
+    one, two, three, _ = roster.entries
+    assert [peer.name for peer in roster.peers(KEYS[1])] == ["web2", "web3"]
+    assert [peer.name for peer in roster.peers(KEYS[2])] == ["web1", "web3"]
+    assert roster.linked(two, three)
+    assert roster.linked(three, two)
+    assert not roster.linked(one, one)
+
+
+def test_without_links_all_may() -> None:
+    roster = read(entry(1), entry(2))
+    assert roster.linked(*roster.entries)
+
+
+def test_empty_links_allow_nobody() -> None:
+    roster = read(entry(1), entry(2), links=[])
+    assert not roster.linked(*roster.entries)
+    assert roster.peers(KEYS[1]) == ()
+
+
+@pytest.mark.parametrize("links", [["web"], [["web"]], [["web", 3]], {"web": "db"}])
+def test_malformed_links(links: Any) -> None:
+    with pytest.raises(ValueError, match="not"):
+        read(entry(1), links=links)
