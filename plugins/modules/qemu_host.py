@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: qemu_host
 short_description: Run a lab host as a virtual machine
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - The host boots its release's own kernel in QEMU, with one virtio interface C(eth0) on the bridge
     that M(brine.mesh.nspawn_lab) makes. It has two queues for each processor, so that its driver can

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: qemu_image
 short_description: Build the Debian disk image that virtual machines start from
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Builds it with mmdebstrap, once for every combination of options, into C(/var/cache/brine-lab),
     and takes the release's own kernel out of it. Machines write to a disk of their own over it.
