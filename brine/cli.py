@@ -52,6 +52,11 @@ def _ask(options: argparse.Namespace) -> Answer:
     except Exception as error:  # netlink's and libbpf's, which have no common base
         if os.environ.get("BRINE_TRACEBACK"):
             raise
+        if "is not in the BTF" in str(error):
+            raise BrineError(
+                "the data path that is loaded is of another version than this command",
+                "run `brine dataplane apply`, and restart brined",
+            ) from error
         raise BrineError(
             _reason(error), "set BRINE_TRACEBACK=1 to see where, and look at dmesg"
         ) from error

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from brine import keys
+from brine import cli, keys
+from brine.errors import BrineError
 
 CONFIG = {
     "bpffs": "/sys/fs/bpf/brine-that-is-not-there",
@@ -118,6 +119,17 @@ def test_each_verb_says_what_is_missing(brine: Brine, verb: tuple[str, ...], cau
     assert status == 1
     assert cause in answer["error"]["cause"]
     assert answer["error"]["next_step"]
+
+
+def test_maps_of_another_version_are_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def older(_paths: object) -> dict[str, object]:
+        raise KeyError("enum of_tomorrow is not in the BTF")
+
+    monkeypatch.setattr("brine.doctor.examine", older)
+    monkeypatch.delenv("BRINE_TRACEBACK", raising=False)
+    with pytest.raises(BrineError, match="of another version than this command") as failure:
+        cli._ask(cli._parser().parse_args(["doctor"]))
+    assert "brine dataplane apply" in failure.value.next_step
 
 
 def test_an_unforeseen_error_is_an_answer_too(brine: Brine) -> None:
