@@ -69,9 +69,11 @@ options:
     type: int
     default: 0
   boot_timeout:
-    description: Seconds it may take to boot.
+    description:
+      - Seconds it may take to boot. Half a minute is usual for an emulated processor; it takes many
+        times that on a machine that is busy, where it comes last.
     type: int
-    default: 240
+    default: 900
 requirements:
   - root on an x86_64 machine with qemu-system-x86_64, qemu-img, iproute2, nc and /dev/net/tun
 attributes:
@@ -281,7 +283,7 @@ def main() -> None:
             "memory": {"type": "int", "default": 400},
             "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
             "lifetime": {"type": "int", "default": 0},
-            "boot_timeout": {"type": "int", "default": 240},
+            "boot_timeout": {"type": "int", "default": 900},
         },
         required_if=[("state", "present", ("image", "authorized_key"))],
         supports_check_mode=True,

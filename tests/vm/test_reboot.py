@@ -8,7 +8,7 @@ import time
 from tests.labs import Lab
 from tests.vm.machines import OTHER
 
-SECONDS = 300  # emulation on a busy machine
+SECONDS = 900  # emulation on a busy machine
 
 
 def boot_id(lab: Lab, name: str) -> str:
