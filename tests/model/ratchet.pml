@@ -174,8 +174,7 @@ inline done() {
 	SEND(US);
 	CHECK(US, THEM);
 	CHECK(THEM, US);
-	look(0);
-	look(1)
+	d_step { look(0); look(1) }
 }
 
 inline opened() {

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * Inside one host: `open` on several CPUs, `seal` on several CPUs and the
  * `control` program, all on the box slots of one association number.
@@ -14,44 +14,36 @@
  * Claims: a pair is installed at most once; no key is derived from an erased or
  * half-written one; (sub-key, counter) is never used twice; a sub-key used is
  * whole; nothing is delivered twice; the pair data is sealed on has its box.
- *
- * Deliberately broken variants, each of which must be caught:
- *   NO_REREAD       the generations are not read again after claiming
- *   REREAD_EARLY    they are, but before the keys are copied
- *   WIPE_FIRST      RETIRE wipes before it moves the generations
- *   NO_SEAL_CHECK   seal does not look at the box again
- *   COUNT_FIRST     seal draws its counter before it looks at the box
- *   NO_OPEN_CHECK   open does not look at the box again after marking
- *   READ_KEY_LATE   open reads the key to adopt from the box after that look
- *   NO_SERIAL       a slot claimed again looks as it did before
- *   NO_INSTANCE     so does an association number used again
- *   NO_ADOPTING     two CPUs may write the adopted key
- *   LEAVE_LAG       whoever publishes a box does not look at the generations
- *   PREVIOUS_FOREVER the peer's previous key stays usable after its boxes went
  */
-#ifndef OPENERS
-#define OPENERS 2
-#endif
-#ifndef SEALERS
-#define SEALERS 0
-#endif
-#ifndef PACKETS
-#define PACKETS 2	/* that each opener looks at */
-#endif
-#ifndef SEALS
-#define SEALS 2		/* that each sealer makes */
-#endif
-#ifndef OWN_LAST
-#define OWN_LAST 2	/* generations: 2 reuses the slots of 0 */
-#endif
-#ifndef PEER_LAST
-#define PEER_LAST 2
-#endif
+#include "settings.h"
+
 #ifndef INSTANCES
-#define INSTANCES 1
+#define INSTANCES 1 /* of the association number: above 1, it is erased and used again */
 #endif
+/* Told when run: */
+byte openers = 1, sealers = 1, packets = 2, seals = 2; /* CPUs, and what each does */
+byte own_last = 1, peer_last = 1; /* generations: 2 uses the slots of 0 */
+
+/* Deliberately broken variants, each of which must be caught. */
+#define NO_REREAD 1	 /* the generations are not read again after claiming */
+#define REREAD_EARLY 2	 /* they are, but before the keys are copied */
+#define WIPE_FIRST 3	 /* RETIRE wipes before it moves the generations */
+#define NO_SEAL_CHECK 4	 /* seal does not look at the box again */
+#define COUNT_FIRST 5	 /* seal draws its counter before it looks at the box */
+#define NO_OPEN_CHECK 6	 /* open does not look at the box again after marking */
+#define READ_KEY_LATE 7	 /* open reads the key to adopt from the box after that look */
+#define NO_SERIAL 8	 /* a slot claimed again looks as it did before */
+#define NO_INSTANCE 9	 /* so does an association number used again */
+#define NO_ADOPTING 10	 /* two CPUs may write the adopted key */
+#define LEAVE_LAG 11	 /* whoever publishes a box does not look at the generations */
+#define REMEMBER 12	 /* the peer's previous key makes pairs after its boxes went */
+#define ADOPT_LATE 14	 /* a packet adopts though the key it came to is erased */
+#define LOCK_ANYTHING 13 /* RETIRE locks what is in the slot, not what it judged */
+byte variant = 0;
+#define BROKEN(name) (variant == name)
+
 #define GENERATIONS 3
-#define COUNTS (SEALERS * SEALS + 1)
+#define COUNTS 7 /* two sealers of three packets, and one more */
 #define NONE 255
 
 /* The ratchet word. */
@@ -79,21 +71,16 @@
 #define BOX(state, own, peer, serial) ((state) | (own) << 2 | (peer) << 4 | (serial) << 6)
 #define STATE(b) ((b) & 3)
 #define IS(b, state, own, peer) (((b) & 63) == BOX(state, own, peer, 0))
-#ifdef NO_SERIAL
-#define SERIAL(b) 0
-#define LATER(b) 0
-#else
 #define SERIAL(b) ((b) >> 6)
-#define LATER(b) (SERIAL(b) + 1)
-#endif
+#define LATER(b) (SERIAL(b) + (BROKEN(NO_SERIAL) -> 0 : 1))
 #define SLOT(own, peer) (((own) & 1) * 2 + ((peer) & 1))
 #define KEY(instance, own, peer) (((instance) * GENERATIONS + (own)) * GENERATIONS + (peer))
 #define KEYS (INSTANCES * GENERATIONS * GENERATIONS)
 
-#define LEGAL(w, own, peer, keyed) \
-	(((own) == OWN(w) || ((own) + 1 == OWN(w) && HAS(w, OWN_PREVIOUS))) && \
+#define HELD(w, own) ((own) == OWN(w) || ((own) + 1 == OWN(w) && HAS(w, OWN_PREVIOUS)))
+#define LEGAL(w, own, peer, keyed) (HELD(w, own) && \
 	 ((peer) == PEER(w) || \
-	  ((peer) + 1 == PEER(w) && HAS(w, PEER_PREVIOUS)) || \
+	  ((peer) + 1 == PEER(w) && (HAS(w, PEER_PREVIOUS) || BROKEN(REMEMBER))) || \
 	  ((peer) == PEER(w) + 1 && (keyed) && SEND_PEER(w) == PEER(w) && !HAS(w, ADOPTING))))
 
 short word = WORD(0, 0, 0, 0, 0, 0);
@@ -155,21 +142,9 @@ inline clear(slot) {
 	receive[slot] = BOX(EMPTY, 0, 0, SERIAL(receive[slot]))
 }
 
-#ifdef NO_REREAD
-#define REREAD(w, own, peer, keyed) true
-#else
-#define REREAD(w, own, peer, keyed) LEGAL(w, own, peer, keyed)
-#endif
-#ifdef READ_KEY_LATE
-#define LATE(theirs) receive_peer[slot]
-#else
-#define LATE(theirs) theirs
-#endif
-#ifdef NO_INSTANCE
-#define SAME(w, v) true
-#else
-#define SAME(w, v) (INSTANCE(w) == INSTANCE(v))
-#endif
+#define REREAD(w, own, peer, keyed) (BROKEN(NO_REREAD) || LEGAL(w, own, peer, keyed))
+#define SAME(w, v) (BROKEN(NO_INSTANCE) || INSTANCE(w) == INSTANCE(v))
+#define LATE(theirs) (BROKEN(READ_KEY_LATE) -> receive_peer[slot] : theirs)
 
 /* pair_claim: ok says whether we installed the pair. `b` is the slot's word as
  * it was when the pair was found missing. */
@@ -182,9 +157,7 @@ inline claim(slot, own, peer, keyed, w0, b, w, mine, theirs, ok) {
 	fi;
 	if
 	:: ok ->
-#ifdef REREAD_EARLY
 		w = word;
-#endif
 		atomic { mine = own_key[own & 1];
 		if
 		:: own_instance[own & 1] != INSTANCE(w0) -> mine = NONE
@@ -198,9 +171,10 @@ inline claim(slot, own, peer, keyed, w0, b, w, mine, theirs, ok) {
 		   :: else
 		   fi }
 		fi;
-#ifndef REREAD_EARLY
-		w = word;
-#endif
+		if
+		:: BROKEN(REREAD_EARLY)
+		:: else -> w = word
+		fi;
 		if
 		:: SAME(w, w0) && REREAD(w, own, peer, keyed) ->
 			assert(mine == own);
@@ -217,16 +191,16 @@ inline claim(slot, own, peer, keyed, w0, b, w, mine, theirs, ok) {
 
 /* The packet: from their generation `peer` to ours, `own`. */
 proctype opener() {
-	byte packets, own, peer, instance, slot, key, mine, theirs;
+	byte seen, own, peer, instance, slot, key, mine, theirs;
 	bool keyed, ok, adopt, prove;
 	short w, w0, b;
 
 end:	do
-	:: packets < PACKETS ->
-		packets++;
+	:: seen < packets ->
+		seen++;
 		atomic {
-			select(own : 0 .. OWN_LAST);
-			select(peer : 0 .. PEER_LAST);
+			select(own : 0 .. own_last);
+			select(peer : 0 .. peer_last);
 			select(instance : 0 .. INSTANCES - 1);
 			if
 			:: keyed = true
@@ -242,9 +216,10 @@ end:	do
 			claim(slot, own, peer, keyed, w0, b, w, mine, theirs, ok);
 			if
 			:: ok ->
-#ifndef LEAVE_LAG
-				follow(w, ok);
-#endif
+				if
+				:: BROKEN(LEAVE_LAG)
+				:: else -> follow(w, ok)
+				fi;
 				b = BOX(PUBLISHED, own, peer, LATER(b))
 			:: else -> goto done
 			fi
@@ -266,12 +241,10 @@ end:	do
 			:: else -> marked[slot] = 1
 			fi
 		}
-#ifndef NO_OPEN_CHECK
 		if
-		:: receive[slot] != b -> goto done
+		:: receive[slot] != b && !BROKEN(NO_OPEN_CHECK) -> goto done
 		:: else
 		fi;
-#endif
 		atomic {
 			assert(!delivered[KEY(instance, own, peer)]);
 			delivered[KEY(instance, own, peer)] = 1
@@ -282,33 +255,36 @@ end:	do
 		   :: !SAME(w, w0) -> break
 		   :: else
 		   fi;
-		   adopt = peer == PEER(w) + 1 && !HAS(w, ADOPTING);
+		   adopt = peer == PEER(w) + 1 && !HAS(w, ADOPTING) && (HELD(w, own) || BROKEN(ADOPT_LATE));
 		   prove = own == OWN(w) && HAS(w, UNPROVED);
 		   if
 		   :: !adopt && !prove -> break
 		   :: else
 		   fi;
-#ifdef NO_ADOPTING
 		   if
-		   :: adopt -> peer_key[peer & 1] = peer
-		   :: else
+		   :: BROKEN(NO_ADOPTING) ->
+			if
+			:: adopt -> peer_key[peer & 1] = peer
+			:: else
+			fi;
+			SWAP(word, w, ((w & ~(prove -> SET(UNPROVED) : 0)) + (adopt -> 4 : 0)) | \
+				(adopt -> SET(PEER_PREVIOUS) : 0), ok)
+		   :: else ->
+			SWAP(word, w, (w & ~(prove -> SET(UNPROVED) : 0) & \
+				~(adopt -> SET(PEER_PREVIOUS) : 0)) | (adopt -> SET(ADOPTING) : 0), ok)
 		   fi;
-		   SWAP(word, w, (w & ~(prove -> SET(UNPROVED) : 0)) + (adopt -> 4 : 0) | \
-			(adopt -> SET(PEER_PREVIOUS) : 0), ok);
-#else
-		   SWAP(word, w, (w & ~(prove -> SET(UNPROVED) : 0) & \
-			~(adopt -> SET(PEER_PREVIOUS) : 0)) | (adopt -> SET(ADOPTING) : 0), ok);
-#endif
 		   if
 		   :: !ok
 		   :: ok && !adopt -> break
 		   :: ok && adopt ->
-#ifndef NO_ADOPTING
-			assert(peer == LATE(theirs));
-			atomic { peer_key[peer & 1] = LATE(theirs);
-				peer_instance[peer & 1] = INSTANCE(w) }
-			word = word + 4 + SET(PEER_PREVIOUS) - SET(ADOPTING);
-#endif
+			if
+			:: BROKEN(NO_ADOPTING)
+			:: else ->
+				assert(peer == LATE(theirs));
+				atomic { peer_key[peer & 1] = LATE(theirs);
+					peer_instance[peer & 1] = INSTANCE(w) }
+				word = word + 4 + SET(PEER_PREVIOUS) - SET(ADOPTING)
+			fi;
 			break
 		   fi
 		od;
@@ -321,38 +297,42 @@ done:		atomic {
 			key = 0; mine = 0; theirs = 0; keyed = false; ok = false;
 			adopt = false; prove = false
 		}
-	:: packets == PACKETS -> break
+	:: seen == packets -> break
 	od
 }
 
+inline draw(number, slot) {
+	atomic { number = counter[slot]; counter[slot]++ }
+}
+
 proctype sealer() {
-	byte seals, low, high, number, slot;
+	byte sealed, low, high, number, slot;
 	short w, b;
 
 end:	do
-	:: seals < SEALS ->
-		seals++;
+	:: sealed < seals ->
+		sealed++;
 		w = word;
 		slot = SLOT(SEND_OWN(w), SEND_PEER(w));
-#ifdef COUNT_FIRST
-		atomic { number = counter[slot]; counter[slot]++ }
-#endif
+		if
+		:: BROKEN(COUNT_FIRST) -> draw(number, slot)
+		:: else
+		fi;
 		b = send[slot];
 		if
 		:: !IS(b, PUBLISHED, SEND_OWN(w), SEND_PEER(w)) -> goto done
 		:: else
 		fi;
-#ifndef COUNT_FIRST
-		atomic { number = counter[slot]; counter[slot]++ }
-#endif
+		if
+		:: BROKEN(COUNT_FIRST)
+		:: else -> draw(number, slot)
+		fi;
 		low = send_low[slot];
 		high = send_high[slot];
-#ifndef NO_SEAL_CHECK
 		if
-		:: send[slot] != b -> goto done
+		:: send[slot] != b && !BROKEN(NO_SEAL_CHECK) -> goto done
 		:: else
 		fi;
-#endif
 		atomic {
 			assert(low == high);
 			assert(low != NONE);
@@ -360,7 +340,7 @@ end:	do
 			used[low * COUNTS + number] = 1
 		}
 done:		atomic { w = 0; b = 0; low = 0; high = 0; number = 0; slot = 0 }
-	:: seals == SEALS -> break
+	:: sealed == seals -> break
 	od
 }
 
@@ -386,8 +366,8 @@ proctype control() {
 
 end:	do
 	/* ROTATE */
-	:: atomic { living && OWN(word) < OWN_LAST && !HAS(word, UNPROVED) &&
-	   !HAS(word, OWN_PREVIOUS) && FOLLOWED(word) && EMPTY_OWN(OWN(word) + 1) &&
+	:: atomic { living && OWN(word) < own_last && !HAS(word, UNPROVED) &&
+	   !HAS(word, ADOPTING) && !HAS(word, OWN_PREVIOUS) && FOLLOWED(word) && EMPTY_OWN(OWN(word) + 1) &&
 	   own_key[(OWN(word) + 1) & 1] == NONE -> w = word }
 		atomic { own_key[(OWN(w) + 1) & 1] = OWN(w) + 1;
 			own_instance[(OWN(w) + 1) & 1] = INSTANCE(w) }
@@ -407,22 +387,20 @@ end:	do
 			claim(slot, own, peer, false, w0, b, w, mine, theirs, ok)
 		:: else
 		fi;
-#ifndef LEAVE_LAG
-		follow(w, ok);
-#endif
+		if
+		:: BROKEN(LEAVE_LAG)
+		:: else -> follow(w, ok)
+		fi;
 		atomic { w0 = 0; b = 0; own = 0; peer = 0; slot = 0; ok = false }
 	/* RETIRE, own */
-	:: atomic { living && !HAS(word, UNPROVED) && FOLLOWED(word) &&
+	:: atomic { living && !HAS(word, UNPROVED) && !HAS(word, ADOPTING) && FOLLOWED(word) &&
 	   (HAS(word, OWN_PREVIOUS) || (OWN(word) > 0 && own_key[(OWN(word) + 1) & 1] != NONE)) ->
 		w = word }
-#ifndef WIPE_FIRST
 		if
-		:: HAS(w, OWN_PREVIOUS) -> SWAP(word, w, w & ~SET(OWN_PREVIOUS), ok)
+		:: BROKEN(WIPE_FIRST) -> ok = true
+		:: !BROKEN(WIPE_FIRST) && HAS(w, OWN_PREVIOUS) -> SWAP(word, w, w & ~SET(OWN_PREVIOUS), ok)
 		:: else -> ok = true
 		fi;
-#else
-		ok = true;
-#endif
 		if
 		:: ok ->
 			own = OWN(w) - 1;
@@ -441,26 +419,27 @@ end:	do
 			:: all -> own_key[own & 1] = NONE
 			:: else
 			fi;
-#ifdef WIPE_FIRST
-			SWAP(word, w, w & ~SET(OWN_PREVIOUS), ok);
-#endif
+			if
+			:: BROKEN(WIPE_FIRST) -> SWAP(word, w, w & ~SET(OWN_PREVIOUS), ok)
+			:: else
+			fi
 		:: else
 		fi;
 		atomic { w = 0; b = 0; own = 0; slot = 0; i = 0; ok = false; all = false }
 	/* RETIRE, peer */
 	:: atomic { living && HAS(word, PEER_PREVIOUS) && SEND_PEER(word) == PEER(word) ->
 		w = word }
-#ifndef PREVIOUS_FOREVER
 		SWAP(word, w, w & ~SET(PEER_PREVIOUS), ok);
-#else
-		ok = true;
-#endif
 		if
 		:: ok ->
 			for (i : 0 .. 3) {
 				b = receive[i];
 				if
 				:: STATE(b) == PUBLISHED && (b >> 4 & 3) < PEER(w) ->
+					if
+					:: BROKEN(LOCK_ANYTHING) -> b = receive[i]
+					:: else
+					fi;
 					lock(i, b, ok);
 					if
 					:: ok && STATE(b) == PUBLISHED -> clear(i)
@@ -475,11 +454,10 @@ end:	do
 #if INSTANCES > 1
 	/* ERASE and INSTALL */
 	:: atomic { living && INSTANCE(word) + 1 < INSTANCES && !HAS(word, ADOPTING) -> living = 0; w = word }
-#ifdef NO_INSTANCE
-		ok = true;
-#else
-		SWAP(word, w, w + (1 << 12), ok);
-#endif
+		if
+		:: BROKEN(NO_INSTANCE) -> ok = true
+		:: else -> SWAP(word, w, w + (1 << 12), ok)
+		fi;
 		all = true;
 		for (i : 0 .. 3) {
 			if
@@ -529,6 +507,15 @@ end:	do
 
 init {
 	atomic {
+		c_code {
+			now.variant = setting("VARIANT", 0);
+			now.openers = setting("OPENERS", now.openers);
+			now.sealers = setting("SEALERS", now.sealers);
+			now.packets = setting("PACKETS", now.packets);
+			now.seals = setting("SEALS", now.seals);
+			now.own_last = setting("OWN_LAST", now.own_last);
+			now.peer_last = setting("PEER_LAST", now.peer_last);
+		};
 		own_key[0] = 0;
 		peer_key[0] = 0;
 		installed[KEY(0, 0, 0)] = 1;
@@ -539,18 +526,22 @@ init {
 		send[0] = BOX(PUBLISHED, 0, 0, 0);
 		receive[0] = BOX(PUBLISHED, 0, 0, 0);
 		run control();
-#if OPENERS > 0
-		run opener();
-#endif
-#if OPENERS > 1
-		run opener();
-#endif
-#if SEALERS > 0
-		run sealer();
-#endif
-#if SEALERS > 1
-		run sealer();
-#endif
+		if
+		:: openers > 0 -> run opener()
+		:: else
+		fi;
+		if
+		:: openers > 1 -> run opener()
+		:: else
+		fi;
+		if
+		:: sealers > 0 -> run sealer()
+		:: else
+		fi;
+		if
+		:: sealers > 1 -> run sealer()
+		:: else
+		fi
 	}
 	/* Whatever is going on, data has a box to go out on. */
 end:	do
