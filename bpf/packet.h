@@ -81,7 +81,8 @@ static __always_inline int inner_parse(const void *header, struct inner *inner)
 		inner->ethertype = bpf_htons(ETH_P_IPV6);
 		__builtin_memcpy(&inner->source, &ip6->saddr, 16);
 		__builtin_memcpy(&inner->destination, &ip6->daddr, 16);
-		return 0;
+		/* IPv4 in IPv6 clothes would be looked up as IPv4. */
+		return -(address_is4(&inner->source) | address_is4(&inner->destination));
 	}
 	return -1;
 }

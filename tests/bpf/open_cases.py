@@ -208,6 +208,14 @@ def _inner() -> Iterator[Case]:
             sealed(lambda text: text + b"\0", family),
         )
 
+    # The peer's own IPv4 addresses, in IPv6 clothes.
+    for source, target in (
+        (f"::ffff:{PEERS_OWN[4]}", INSIDE[6]),
+        (PEERS_OWN[6], f"::ffff:{INSIDE[4]}"),
+    ):
+        inner = packets.udp_packet(source, target, b"mapped")
+        yield Case(f"from {source} to {target}", bad, sealed(lambda _text, inner=inner: inner, 6))  # type: ignore[misc]
+
 
 def _spoofed() -> Iterator[Case]:
     def from_(source: str) -> Build:
@@ -216,7 +224,7 @@ def _spoofed() -> Iterator[Case]:
 
     sources = [*OTHERS.values(), *NOBODYS.values(), *INSIDE.values(), *OURS.values()]
     sources += [*THEIRS.values(), "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"]
-    sources += ["::", "::1", "fe80::1", "ff02::1", "::ffff:10.77.0.3", "172.16.9.1"]
+    sources += ["::", "::1", "fe80::1", "ff02::1", "172.16.9.1"]
     for source in sources:
         yield Case(f"from {source}", "open_source", from_(source))
 

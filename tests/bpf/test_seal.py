@@ -175,7 +175,7 @@ def refused(scene: Sender, frame: bytes, reason: str, context: bytes | None = No
     "destination",
     [
         *[*NOBODYS.values(), *INSIDE.values(), "203.0.113.1", "10.77.255.255", "224.0.0.251"],
-        *["255.255.255.255", "2001:db8::1", "ff02::1", "fe80::2", "::", "::1", "::ffff:0:0"],
+        *["255.255.255.255", "2001:db8::1", "ff02::1", "fe80::2", "::", "::1"],
     ],
 )
 def test_no_route(scene: Sender, destination: str) -> None:
@@ -199,6 +199,9 @@ NOT_IP = {
     "a header length of 16": packets.ethernet(b"\x44\0\0\x28" + bytes(36)),
     "a length below the header's": packets.ethernet(
         packets.ipv4(INSIDE[4], PEERS_OWN[4], b"", length=19)
+    ),
+    "to IPv4 in IPv6 clothes": packets.ethernet(
+        packets.udp_packet(INSIDE[6], f"::ffff:{PEERS_OWN[4]}", b"x")
     ),
     "in a VLAN": packets.ethernet(packets.udp_packet(INSIDE[4], PEERS_OWN[4], b"x"), vlan=1),
 }
