@@ -29,7 +29,9 @@ struct kernel_item {
 };
 
 static struct kernel_item *kernel_items[4096];
-static __u64 kernel_now = 1ULL << 50;
+#define KERNEL_START (1ULL << 50) /* ns */
+
+static __u64 kernel_now = KERNEL_START;
 static __u32 kernel_cpu;
 static __u32 kernel_events; /* records since the last kernel_reset() */
 static __u32 kernel_redirected; /* interface */
@@ -150,7 +152,7 @@ static void kernel_reset(void)
 			free(item);
 		}
 	}
-	kernel_now = 1ULL << 50;
+	kernel_now = KERNEL_START;
 	kernel_cpu = 0;
 	kernel_events = 0;
 }

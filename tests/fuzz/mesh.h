@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A host with two peers and an association with each, made by `control` as the
- * daemon makes them, and what the targets read from their input.
+ * daemon makes them.
  */
 #ifndef BRINE_FUZZ_MESH_H
 #define BRINE_FUZZ_MESH_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include <sodium.h>
 
 #include "frames.h"
+#include "input.h"
 
 /* Instead of BPF assembly. */
 #define CONTROL_WORD(request, field, i) \
@@ -20,8 +20,6 @@
 #include "open.h"
 #include "control_program.h"
 #undef open
-
-#include <sodium.h>
 
 enum mesh {
 	MESH_PORT = 4747,
@@ -37,8 +35,10 @@ static const __u8 mesh_outer6[15] = { 0x20, 0x01, 0x0d, 0xb8 };
 static const __u8 mesh_mac[6] = { 2, 0, 0, 0, 0, 9 };
 
 static struct mesh_peer {
-	struct control_box send, receive;
+	struct control_box send, receive; /* of generation 0 on both sides */
 	__u32 local_index, remote_index;
+	__u8 secret[KEY_SIZE], send_header_key[KEY_SIZE], receive_header_key[KEY_SIZE];
+	__u8 own_public[KEY_SIZE];
 } mesh_peers[MESH_PEERS + 1];
 
 static struct address mesh_address4(__u32 host_order)
@@ -80,6 +80,13 @@ static void mesh_associate(__u32 number)
 	/* Any keys, as long as they differ. */
 	for (; secret < (__u8 *)&request.send; secret++)
 		*secret = 17 * number + (secret - request.secret) / 3;
+	/* But for public keys, which must be such. */
+	crypto_scalarmult_base(request.own_public, request.own_private);
+	crypto_scalarmult_base(request.peer_public, request.secret);
+	memcpy(keys->secret, request.secret, KEY_SIZE);
+	memcpy(keys->send_header_key, request.send_header_key, KEY_SIZE);
+	memcpy(keys->receive_header_key, request.receive_header_key, KEY_SIZE);
+	memcpy(keys->own_public, request.own_public, KEY_SIZE);
 	memset(&keys->send, 0x40 + number, sizeof(keys->send));
 	memset(&keys->receive, 0x60 + number, sizeof(keys->receive));
 	keys->local_index = request.local_index;
@@ -153,38 +160,34 @@ static int mesh_reason(void)
 	return found;
 }
 
-/* NaCl, by libsodium, with protocol.md's nonce. */
+/* protocol.md's formulas, by libsodium. */
+
+static void mesh_header_tag(__u8 tag[8], const __u8 key[32], const __u8 *message)
+{
+	MUST(!crypto_generichash_blake2b(tag, 8, message, 16 + KEY_SIZE, key, KEY_SIZE));
+}
+
+/* Of the pair (generation of the peer, 0), for what the peer sends. Returns -1 if its
+ * key makes no secret. */
+static int mesh_derive(struct control_box *box, const struct mesh_peer *peer, __u8 generation,
+		       const __u8 private[32], const __u8 public[32])
+{
+	__u8 text[11 + 2 + 3 * 32] = "brine/1 box";
+
+	text[11] = generation;
+	text[12] = 0;
+	if (crypto_box_beforenm(text + 13, peer->own_public, private))
+		return -1;
+	memcpy(text + 45, public, 32);
+	memcpy(text + 77, peer->own_public, 32);
+	return crypto_generichash_blake2b((__u8 *)box, sizeof(*box), text, sizeof(text),
+					  peer->secret, 32);
+}
+
 static void mesh_nonce(__u8 nonce[24], const struct control_box *box, __u64 last)
 {
 	memcpy(nonce, box->nonce, 16);
 	memcpy(nonce + 16, &last, 8);
-}
-
-/* Input */
-
-struct input {
-	const __u8 *at, *end;
-};
-
-static __u64 input_number(struct input *input, int bytes)
-{
-	__u64 value = 0;
-
-	for (; bytes && input->at < input->end; bytes--)
-		value = value << 8 | *input->at++;
-	return value;
-}
-
-/* Copies up to `length` bytes; returns how many. */
-static __u32 input_bytes(struct input *input, __u8 *to, __u32 length)
-{
-	__u32 left = input->end - input->at;
-
-	if (length > left)
-		length = left;
-	memcpy(to, input->at, length);
-	input->at += length;
-	return length;
 }
 
 #endif

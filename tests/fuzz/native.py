@@ -71,6 +71,11 @@ def _sealed(
     return step + bytes((len(flips),)) + b"".join(struct.pack("!HB", *flip) for flip in flips)
 
 
+def _ratchet(generation: int, how: int = 0, counter: int = 0) -> bytes:
+    """A step of ratchet_step()."""
+    return struct.pack("!BBBBHB", 2, how, generation - 1, 0, counter, 60)
+
+
 def _raw(frame: bytes, linear: int = 255) -> bytes:
     """A step of raw_step()."""
     return struct.pack("!BHB", 0, len(frame), linear) + frame
@@ -102,6 +107,10 @@ def _open() -> list[bytes]:
                  for number, (peer, family) in enumerate(((1, 4), (1, 6), (2, 4), (2, 6)))),
         b"".join(_sealed(counter=counter) for counter in (5, 5, 3000, 5, 984, 983, 3000)),
         b"".join(_sealed(how=how) for how in (2, 4, 8, 32, 64)),
+        _sealed() + b"".join(_ratchet(number) + _sealed(counter=number) for number in range(1, 5)),
+        _sealed()
+        + b"".join(_ratchet(number, how) for number in (1, 2) for how in (8, 4, 6, 32, 0)),
+        _sealed() + _ratchet(1) + _ratchet(1) + _ratchet(1, 2) + _ratchet(1, 16) + _ratchet(3),
         _sealed(lane=15) + _sealed(how=16, lane=16) + _sealed(how=32, counter=1 << 40),
         _sealed(source=3) + _sealed(source=1) + _sealed(source=0) + _sealed(peer=2, source=5),
         _sealed(outer_class=3) + _sealed(counter=1, outer_class=0x2E),

@@ -11,10 +11,14 @@
 #include "mesh.h"
 #include "window.h"
 
-enum { MESSAGE_AT4 = 14 + 28, MESSAGE_AT6 = 14 + 48 };
+enum { GENERATIONS = 5 };
 
 static __u8 frame[FRAME_MAX], sealed_text[FRAME_MAX], scratch[FRAME_MAX];
-static struct window_list lists[MESH_PEERS + 1][LANES];
+static struct window_list lists[MESH_PEERS + 1][LANES]; /* of generation 0 */
+static struct window_list ratchet_lists[MESH_PEERS + 1][GENERATIONS][LANES];
+static struct {
+	__u8 confirmed, adopted, derived, key[GENERATIONS];
+} ratchets[MESH_PEERS + 1];
 
 static struct windows *window_of(__u32 peer)
 {
@@ -260,9 +264,79 @@ static void sealed_step(struct input *input)
 		/* it authenticated: only the inner packet may still be refused */
 		MUST(reason == (expected ? expected : STAT_OPEN_OK) || reason == STAT_OPEN_ERROR);
 		window_add(&lists[peer][lane], counter);
+		ratchets[peer].confirmed = 1;
 	} else {
 		MUST(verdict != XDP_REDIRECT && reason != STAT_OPEN_KEEPALIVE);
 	}
+}
+
+/* The peer announces generations 1 to 4, each with one of two keys, or with one that
+ * must be refused; or sends data on such a pair. */
+static void ratchet_step(struct input *input)
+{
+	__u32 how = input_number(input, 1), peer = 1 + (how & 1), kind = how >> 1 & 3, at;
+	__u32 generation = 1 + input_number(input, 1) % (GENERATIONS - 1), lane, header_size;
+	int keyed = !(how & 16), bad_header = how & 8, bad_tag = how & 32, good, reason;
+	__u8 private[32], public[32], nonce[24], *message;
+	struct window_list *list;
+	struct control_box box;
+	__u64 counter, age;
+
+	lane = input_number(input, 1) % LANES;
+	counter = input_number(input, 2);
+	kernel_now += input_number(input, 1) << 28; /* up to 68 s */
+	list = &ratchet_lists[peer][generation][lane];
+	memset(private, 0x10 + generation * 4 + kind + peer * 64, sizeof(private));
+	crypto_scalarmult_base(public, private);
+	if (kind == 2)
+		memset(public, 0, sizeof(public)); /* of low order */
+	if (kind == 3)
+		memcpy(public, mesh_peers[peer].own_public, sizeof(public));
+	MUST(!mesh_derive(&box, &mesh_peers[peer], generation, private, public));
+
+	header_size = keyed ? sizeof(struct message_data_keyed) : sizeof(struct message_data);
+	at = outer_make(peer, 0, header_size, 0);
+	message = frame + at;
+	memset(message, 0, header_size);
+	message[0] = keyed ? MESSAGE_DATA_KEYED : MESSAGE_DATA;
+	message[1] = generation;
+	message[3] = lane;
+	memcpy(message + 4, &mesh_peers[peer].local_index, 4);
+	memcpy(message + 8, &counter, 8);
+	if (keyed) {
+		memcpy(message + 16, public, KEY_SIZE);
+		mesh_header_tag(message + 48, mesh_peers[peer].receive_header_key, message);
+		message[48] ^= bad_header;
+	}
+	mesh_nonce(nonce, &box, (__u64)lane << 56 | counter);
+	MUST(!crypto_secretbox_easy(message + header_size - TAG_SIZE, sealed_text, 0, nonce,
+				    box.key));
+	message[header_size - 1] ^= bad_tag;
+
+	MUST(run_open(at + header_size, FRAME_MAX) == XDP_DROP);
+	reason = mesh_reason();
+	MUST(reason != STAT_OPEN_OK && reason != STAT_OPEN_ERROR);
+	good = !bad_tag && kind < 2 && window_would(list, counter);
+	age = (kernel_now - KERNEL_START) / SECOND_NS;
+	if (reason == STAT_OPEN_KEEPALIVE) {
+		MUST(good);
+		if (generation > ratchets[peer].adopted) {
+			/* one by one, and by a packet that brings a vouched-for key, or
+			 * follows one that did */
+			MUST(generation == ratchets[peer].adopted + 1u);
+			ratchets[peer].adopted = generation;
+			ratchets[peer].key[generation] = kind;
+		}
+		MUST(generation + 1u >= ratchets[peer].adopted);
+		MUST(ratchets[peer].key[generation] == kind);
+		window_add(list, counter);
+	} else if (good && keyed && !bad_header && !ratchets[peer].derived) {
+		/* The first announcement of all: nothing stands against it but its place,
+		 * the age of the keys, or that nothing else has come yet. */
+		MUST(generation != 1 || !ratchets[peer].confirmed ||
+		     age < RATCHET_REST_SECONDS || age >= PAIR_SEND_SECONDS);
+	}
+	ratchets[peer].derived |= keyed && !bad_header && generation == 1;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -275,9 +349,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (peer = 1; peer <= MESH_PEERS; peer++)
 		for (lane = 0; lane < LANES; lane++)
 			lists[peer][lane].highest = lists[peer][lane].count = 0;
+	memset(ratchets, 0, sizeof(ratchets));
+	for (peer = 1; peer <= MESH_PEERS; peer++)
+		for (lane = 0; lane < LANES * GENERATIONS; lane++) {
+			struct window_list *list =
+				&ratchet_lists[peer][lane / LANES][lane % LANES];
+
+			list->highest = list->count = 0;
+		}
 	for (steps = 0; input.at < input.end && steps < 64; steps++) {
-		if (input_number(&input, 1) & 1)
+		__u32 kind = input_number(&input, 1);
+
+		if (kind & 1)
 			sealed_step(&input);
+		else if (kind & 2)
+			ratchet_step(&input);
 		else
 			raw_step(&input);
 	}

@@ -3,7 +3,9 @@
  * bpf/replay.h against the list of window.h. Input: steps of nine bytes, of which
  * the first chooses the lane and how the counter follows from the others.
  */
-#include "mesh.h"
+#include "input.h"
+#include "kernel.h"
+#include "replay.h"
 #include "window.h"
 
 static struct window_list lists[LANES];

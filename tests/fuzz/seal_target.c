@@ -37,15 +37,24 @@ static __u32 destination(const __u8 *text, __u32 length)
 static void check_sent(const __u8 *text, __u32 length, __be16 protocol)
 {
 	const __u8 *ip = frame_start + 14, *message;
-	__u32 peer = ip[0] >> 4 == 4 ? 1 : 2, header = peer == 1 ? 28 : 48, size, inner, i;
-	__u8 nonce[24];
+	__u32 peer = ip[0] >> 4 == 4 ? 1 : 2, header = peer == 1 ? 28 : 48, size, inner, i, head;
+	__u8 nonce[24], tag[8];
 	__u64 last;
 
 	message = ip + header;
 	size = frame_length - 14 - header;
 	/* The neighbour's look-up writes the EtherType. */
 	MUST(protocol == bpf_htons(peer == 1 ? ETH_P_IP : ETH_P_IPV6));
-	MUST(size >= sizeof(struct message_data) && message[0] == MESSAGE_DATA);
+	MUST(size >= sizeof(struct message_data));
+	head = sizeof(struct message_data);
+	if (message[0] == MESSAGE_DATA_KEYED) {
+		head = sizeof(struct message_data_keyed);
+		MUST(size == head && !memcmp(message + 16, mesh_peers[peer].own_public, KEY_SIZE));
+		mesh_header_tag(tag, mesh_peers[peer].send_header_key, message);
+		MUST(!memcmp(tag, message + 48, sizeof(tag)));
+	} else {
+		MUST(message[0] == MESSAGE_DATA);
+	}
 	if (peer == 1)
 		MUST((ip[2] << 8 | ip[3]) == (int)(28 + size) && ip[9] == 17);
 	else
@@ -56,8 +65,8 @@ static void check_sent(const __u8 *text, __u32 length, __be16 protocol)
 	MUST(!memcmp(message + 4, &mesh_peers[peer].remote_index, 4));
 	last |= (__u64)message[3] << 56;
 	mesh_nonce(nonce, &mesh_peers[peer].send, last);
-	inner = size - sizeof(struct message_data);
-	MUST(!crypto_secretbox_open_easy(opened, message + 16, inner + TAG_SIZE, nonce,
+	inner = size - head;
+	MUST(!crypto_secretbox_open_easy(opened, message + head - TAG_SIZE, inner + TAG_SIZE, nonce,
 					 mesh_peers[peer].send.key));
 	for (i = 0; i < used_count; i++)
 		MUST(used[i].nonce != last || used[i].peer != peer);

@@ -3,7 +3,11 @@
  * bpf/secretbox.h against libsodium. Input: key 32, nonce 24, a byte to change and
  * how, then the text.
  */
-#include "mesh.h"
+#include <sodium.h>
+
+#include "input.h"
+#include "kernel.h"
+#include "secretbox.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

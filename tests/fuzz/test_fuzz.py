@@ -58,10 +58,6 @@ def test_native_target(build: Path, tmp_path: Path, name: str) -> None:
             id="another peer's address",
         ),
         pytest.param(
-            *("open", "open_parse.h", "(void *)(udp + 1) > end", "0"),
-            id="a read behind the frame",
-        ),
-        pytest.param(
             *("seal", "seal.h", "&counter->lane[lane].next, 1)", "&counter->lane[lane].next, 0)"),
             id="a nonce twice",
         ),
