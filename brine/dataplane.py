@@ -207,21 +207,21 @@ def _attached(
     if it is on the right device in a mode that will do; else a new one."""
     info = pins.link_info(held)
     mode = _present(net, config.interface).xdp_mode
-    if info and info.ifindex == underlay.index and config.xdp_mode in ("auto", mode):
+    modes = survey.modes(config, underlay)
+    if info and info.ifindex == underlay.index and mode in modes:
         link = pins.open_link(held)
         if info.program_id != program.id():
             libbpf.update_link(link, program)
     else:
         pins.unpin_link(held)
-        link = _attach_xdp(config, underlay.index, program)
+        link = _attach_xdp(config, modes, underlay.index, program)
     try:
         yield link
     finally:
         os.close(link)
 
 
-def _attach_xdp(config: Config, ifindex: int, program: Program) -> int:
-    modes = ("native", "generic") if config.xdp_mode == "auto" else (config.xdp_mode,)
+def _attach_xdp(config: Config, modes: tuple[str, ...], ifindex: int, program: Program) -> int:
     for mode in modes:
         try:
             return libbpf.attach_xdp(program, ifindex, _XDP_FLAGS[mode])

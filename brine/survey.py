@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,11 @@ SYSCTLS = {
     f"ipv6/conf/{DEVICE}/accept_ra": "0",
     f"ipv6/conf/{DEVICE}/autoconf": "0",
 }
+
+# An XDP frame in more than one buffer can be redirected from here on. One buffer is a page
+# less headroom and what the kernel keeps behind the frame.
+_FRAGMENTS_REDIRECTED = (6, 3)
+_SINGLE_BUFFER_MTU = 3400
 
 
 @dataclass(frozen=True)
@@ -99,13 +106,12 @@ def compare(config: Config, net: Net, target: Target) -> tuple[list[str], list[s
         f"object sha256 {target.digest}",
         f"maps of layout {target.version} for {config.max_peers} peers",
     ]
-    mode = "native if the driver can, else generic"
-    if config.xdp_mode != "auto":
-        mode = config.xdp_mode
+    possible = modes(config, target.underlay)
+    mode = possible[0] if len(possible) == 1 else "native if the driver can, else generic"
     attached = attached_mode(config, net, target.underlay)
     if attached is not None:
         before.append(f"open on {config.interface}, {attached}")
-        mode = attached if config.xdp_mode == "auto" else mode
+        mode = attached if attached in possible else mode
     after.append(f"open on {config.interface}, {mode}")
     for have, want in (
         _compare_devices(net, target.mtu, directory),
@@ -115,6 +121,25 @@ def compare(config: Config, net: Net, target: Target) -> tuple[list[str], list[s
         before += have
         after += want
     return before, after
+
+
+def modes(config: Config, underlay: Link, release: str = "") -> tuple[str, ...]:
+    """The modes in which `open` may be attached, the better one first.
+
+    :param release: of the kernel; empty: the running one.
+    :raises BrineError: if only native is wanted and would lose large packets.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", release or platform.release())
+    assert numbers is not None
+    old = tuple(map(int, numbers.groups())) < _FRAGMENTS_REDIRECTED
+    if old and (config.mtu or underlay.mtu - OVERHEAD) > _SINGLE_BUFFER_MTU:
+        if config.xdp_mode == "native":
+            raise BrineError(
+                f"before Linux 6.3, native XDP loses inner packets over {_SINGLE_BUFFER_MTU} bytes",
+                f"set brine_xdp_mode to auto, or brine_mtu to {_SINGLE_BUFFER_MTU}",
+            )
+        return ("generic",)
+    return ("native", "generic") if config.xdp_mode == "auto" else (config.xdp_mode,)
 
 
 def attached_mode(config: Config, net: Net, underlay: Link) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import socket
 import struct
 import threading
@@ -128,7 +129,15 @@ def test_tcp_is_whole(bpf_object: Path, mode: str, inner: int, outer: int) -> No
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
 def test_jumbo_frames(bpf_object: Path, mode: str) -> None:
-    """An underlay of 9000 is more than a page: frames in fragments, natively."""
+    """An underlay of 9000 is more than a page: frames in fragments, natively. Before Linux 6.3
+    such frames cannot be redirected: there the data path is not attached natively (survey.py),
+    and only what fits one buffer is promised."""
+    release = tuple(map(int, platform.release().split(".")[:2]))
+    if mode == "native" and release < (6, 3):
+        with Cable(bpf_object, mode=mode, mtu=9000) as cable:
+            for size in (1000, 3000, 3400 - 28):
+                assert len(say(cable, 4, os.urandom(size))) == 14 + 60 + 28 + size
+        return
     with Cable(bpf_object, mode=mode, mtu=9000) as cable:
         for size in (3000, 3600, 4096, 8000, 8920 - 28):
             frame = say(cable, 4, os.urandom(size))
