@@ -38,7 +38,12 @@ def elsewhere(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         check=True,
         cwd=directory,
-        env={**os.environ, "ANSIBLE_CONFIG": str(directory / "ansible.cfg")},
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
+            # make points this at the checkout, where the collection would count as installed.
+            "ANSIBLE_COLLECTIONS_PATH": str(directory / "collections"),
+        },
     )
     shutil.copytree(ROOT / "inventories/lab", directory / "inventory")
     return directory
