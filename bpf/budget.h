@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * How often packets may cause a derivation: 0.15 ms of a CPU each. Forged ones cause
- * at most the one of a pair that was to be made anyway (header_tag), so this bounds
- * what a peer can do.
+ * How often packets may cause work, for each and for the whole host: see enum budget.
+ * A derivation takes 0.15 ms of a CPU. Forged packets cause at most the one of a pair
+ * that was to be made anyway (header_tag), so that bounds what a peer can do; the
+ * others bound what strangers can.
  *
  * Generic cell rate algorithm (ITU-T I.371, Annex A): one word holds the time
  * until which all is spent. Exact with any number of CPUs.
@@ -18,7 +19,17 @@ enum budget_rate {
 	BUDGET_ASSOCIATION_BURST = 4,
 	BUDGET_HOST_MS = 10, /* 1.5 % of a CPU */
 	BUDGET_HOST_BURST = 128,
+	/* The daemon spends about 0.02 ms on each. */
+	BUDGET_UNKNOWN_MS = 2,
+	BUDGET_UNKNOWN_BURST = 512,
 };
+
+/* 1 if there is something left to spend. */
+static __always_inline int budget_left(const __u64 *spent, __u64 now, __u64 each_ms,
+				       __u64 burst)
+{
+	return *(const volatile __u64 *)spent <= now + (burst - 1) * each_ms * 1000000;
+}
 
 static __always_inline int budget_spend(__u64 *spent, __u64 now, __u64 each_ms,
 					__u64 burst)
@@ -41,13 +52,23 @@ static __always_inline int budget_spend(__u64 *spent, __u64 now, __u64 each_ms,
 /* 1 if a packet of this association may cause a derivation now. */
 static __always_inline int budget_take(struct association *association, __u64 now)
 {
-	__u32 zero = 0;
-	__u64 *host = bpf_map_lookup_elem(&budgets, &zero);
+	__u32 number = BUDGET_DERIVATIONS;
+	__u64 *host = bpf_map_lookup_elem(&budgets, &number);
 
 	return host &&
 	       budget_spend(&association->derivations, now, BUDGET_ASSOCIATION_MS,
 			    BUDGET_ASSOCIATION_BURST) &&
 	       budget_spend(host, now, BUDGET_HOST_MS, BUDGET_HOST_BURST);
+}
+
+/* 1 if another packet of unknown index may go to the daemon, whosever it is. */
+__noinline int budget_unknown(__u64 now)
+{
+	__u32 number = BUDGET_UNKNOWN;
+	__u64 *host = bpf_map_lookup_elem(&budgets, &number);
+
+	return host &&
+	       budget_spend(host, now, BUDGET_UNKNOWN_MS, BUDGET_UNKNOWN_BURST);
 }
 
 #endif

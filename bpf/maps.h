@@ -10,6 +10,7 @@
  *   peer_states.sending                     `control`, and `open` at confirmation
  *   indices, retired                        `control`
  *   traffic, stats, limits, budgets         the data path
+ * Those of admission_maps.h come on top.
  * Sizes marked "set at load" are given by the loader before the load.
  */
 #ifndef BRINE_MAPS_H
@@ -24,7 +25,7 @@
 
 /* Raised by any change below; the pin directory carries it. */
 enum layout {
-	LAYOUT_VERSION = 2,
+	LAYOUT_VERSION = 3,
 };
 
 /* Ages of association keys, after which a box made of them closes. */
@@ -47,6 +48,9 @@ enum map_size {
 	PAIRS = 4, /* sgen & 1, rgen & 1 */
 	EVENT_DATA_MAX = 9216,
 	EVENTS_BYTES = 1 << 20,
+	MAC1_KEYS = 4, /* two identities, two mesh secrets: while either is rotated */
+	/* More than come to be in the two seconds in which a bucket fills: admission.h */
+	SOURCES = 8192,
 };
 
 /* What the daemon writes to brine0 to have an empty packet sealed for a peer:
@@ -250,6 +254,18 @@ struct limit {
 	struct bucket receive; /* open: packets of unknown index */
 };
 
+/* What of the whole host is bounded: budget.h. */
+enum budget {
+	BUDGET_DERIVATIONS,
+	/* INITIATIONs, by where they come from: a peer's address or not */
+	BUDGET_LISTED,
+	BUDGET_STRANGERS,
+	BUDGET_SHOWN_LISTED, /* with mac2 */
+	BUDGET_SHOWN_STRANGERS,
+	BUDGET_UNKNOWN, /* packets of unknown index, of all peers' addresses */
+	BUDGETS,
+};
+
 enum event_kind {
 	EVENT_PUNT_SEND = 1, /* data: an inner packet that found no box */
 	EVENT_CONFIRMED = 2, /* first packet opened under `association` */
@@ -292,6 +308,11 @@ enum stat {
 	STAT_OPEN_PASS_OTHER, /* not ours: to the stack */
 	STAT_OPEN_PASS_EXCHANGE, /* INITIATION, RESPONSE, COOKIE: to the daemon */
 	STAT_OPEN_PASS_UNKNOWN, /* unknown index, listed source: to the daemon */
+	STAT_OPEN_MAC1, /* INITIATION or RESPONSE for none of our identities */
+	STAT_OPEN_UNAWAITED, /* RESPONSE or COOKIE to nothing that we asked */
+	STAT_OPEN_LIMITED_SOURCE, /* INITIATIONs of that address: over the rate */
+	STAT_OPEN_LIMITED_HOST, /* INITIATIONs of all such addresses: over the rate */
+	STAT_OPEN_LIMITED_ANSWER, /* too many answers to one INITIATION of ours */
 	STAT_OPEN_PLAINTEXT, /* an address of the mesh, in the clear, on the underlay */
 	STAT_OPEN_MALFORMED, /* length, reserved byte, lane, or counter out of range */
 	STAT_OPEN_UNKNOWN_INDEX,
@@ -328,6 +349,7 @@ struct vocabulary {
 	enum direction direction;
 	enum route_value route_value;
 	enum event_kind event_kind;
+	enum budget budget;
 	enum stat stat;
 	enum message_type message_type;
 	enum wire_size wire_size;
@@ -396,11 +418,11 @@ struct {
 	__type(value, struct limit);
 } limits SEC(".maps");
 
-/* What the whole host has spent on derivations: budget.h. */
+/* What the whole host has spent: budget.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
+	__uint(max_entries, BUDGETS);
+	__type(key, __u32); /* enum budget */
 	__type(value, __u64); /* boot clock, ns */
 } budgets SEC(".maps");
 

@@ -8,6 +8,7 @@
 #ifndef BRINE_OPEN_H
 #define BRINE_OPEN_H
 
+#include "admission.h"
 #include "association.h"
 #include "ecn.h"
 #include "open_pair.h"
@@ -280,7 +281,7 @@ int open(struct xdp_md *ctx)
 	} else if (type == MESSAGE_DATA) {
 		__builtin_memcpy(work->tag, area->header.data.tag, TAG_SIZE);
 	} else {
-		return open_exchange(packet, &area->header.data, size);
+		return open_exchange(ctx, packet, &area->header.data, size);
 	}
 	packet->length = size - header_size;
 	if (area->header.data.lane >= LANES ||

@@ -6,6 +6,7 @@
 #ifndef BRINE_OPEN_PARSE_H
 #define BRINE_OPEN_PARSE_H
 
+#include "budget.h"
 #include "limit.h"
 #include "packet.h"
 #include "ratchet.h"
@@ -136,32 +137,11 @@ static __always_inline int open_unknown(const struct open_packet *packet)
 	/* Data leaves from a port per flow, so only the address is listed. */
 	source.port = 0;
 	peer = bpf_map_lookup_elem(&endpoints, &source);
-	if (peer && limit_receive(*peer, packet->now)) {
+	if (peer && limit_receive(*peer, packet->now) && budget_unknown(packet->now)) {
 		stat_count(STAT_OPEN_PASS_UNKNOWN, packet->length);
 		return XDP_PASS;
 	}
 	stat_count(STAT_OPEN_UNKNOWN_INDEX, packet->length);
-	return XDP_DROP;
-}
-
-/* Exchange messages of their exact length go to the daemon's socket, unless it
- * would answer into the mesh. Their first word is the type and zeros. */
-static __always_inline int open_exchange(const struct open_packet *packet,
-					 const struct message_data *data, __u32 size)
-{
-	__u32 type = *(const __u32 *)data;
-
-	if (open_plaintext(packet)) {
-		stat_count(STAT_OPEN_PLAINTEXT, size);
-		return XDP_DROP;
-	}
-	if ((type == MESSAGE_INITIATION && size == sizeof(struct message_initiation)) ||
-	    (type == MESSAGE_RESPONSE && size == sizeof(struct message_response)) ||
-	    (type == MESSAGE_COOKIE && size == sizeof(struct message_cookie))) {
-		stat_count(STAT_OPEN_PASS_EXCHANGE, size);
-		return XDP_PASS;
-	}
-	stat_count(STAT_OPEN_MALFORMED, size);
 	return XDP_DROP;
 }
 

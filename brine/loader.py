@@ -10,7 +10,7 @@ from brine.btf import Btf
 from brine.errors import BrineError
 from brine.libbpf import Object
 
-_PER_PEER = ("peers", "peer_states", "traffic", "limits", "endpoints")
+_PER_PEER = ("peers", "peer_states", "traffic", "limits", "endpoints", "awaited")
 _SCRATCH = "_areas"  # maps of that ending hold nothing between two packets
 
 

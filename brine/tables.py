@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pinned maps that user space writes: config, peers, routes, endpoints.
+"""The pinned maps that user space writes: config, peers, routes, endpoints, and what lets
+messages of the exchange in.
 
 The lower half of maps.py, which adds what only the `control` program and the data path
 write. Callers use maps.py.
@@ -13,7 +14,7 @@ import errno
 import ipaddress
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -196,6 +197,49 @@ class TableMaps:
 
     def delete_endpoint(self, address: Address) -> None:
         self._map("endpoints").delete(bytes(self._endpoint(address, 0)))
+
+    # which messages of the exchange reach the daemon (bpf/admission.h)
+
+    def accept_mac1(self, mac1_keys: Sequence[bytes]) -> None:
+        """The keys, 32 bytes each, one of which mac1 of an INITIATION or RESPONSE must have
+        been made with: those given and no others.
+
+        :raises BrineError: if there is no room for all.
+        """
+        item = self._map("mac1_keys")
+        if len(mac1_keys) > item.max_entries:
+            raise BrineError(
+                f"the host answers to {len(mac1_keys)} identities and mesh secrets,"
+                f" but no more than {item.max_entries} are possible",
+                "end a rotation before the next",
+            )
+        for slot in range(item.max_entries):
+            value: Any = self.layout.mac1_key()
+            if slot < len(mac1_keys):
+                value.key[:] = mac1_keys[slot]
+                value.used = 1
+            item.update(pack_number(slot), bytes(value))
+
+    def publish_cookie_secret(self, secret: bytes, not_after: int) -> None:
+        """R, 32 bytes, which mac2 is checked by until `not_after` (boot clock, ns)."""
+        value: Any = self.layout.cookie_secret()
+        value.secret[:] = secret
+        value.not_after = not_after
+        self._map("cookie_secrets").update(pack_number(0), bytes(value))
+
+    def await_answer(self, index: int) -> None:
+        """Let a RESPONSE or COOKIE to the INITIATION of that index in."""
+        item = self._map("awaited")
+        item.update(pack_number(index), bytes(item.element_size))
+
+    def forget_answer(self, index: int) -> None:
+        """No longer. One that was not awaited is no error."""
+        self._map("awaited").delete(pack_number(index))
+
+    def forget_answers(self) -> None:
+        """Let none in."""
+        for index in list(self._map("awaited").keys()):
+            self._map("awaited").delete(index)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep every other caller of the control program out."""

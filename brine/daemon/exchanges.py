@@ -19,6 +19,7 @@ from typing import Any
 from brine import messages
 from brine.daemon.admission import COOKIE_LIFE, Admission, Admit
 from brine.daemon.associations import Associations, NoSlot
+from brine.daemon.awaited import Awaited
 from brine.daemon.hold import HoldQueue
 from brine.daemon.indices import Indices
 from brine.daemon.journal import Log
@@ -67,8 +68,8 @@ class Exchanges:
         self.hold = hold
         self._ways = ways
         self._log = log
-        self.admission = Admission(timers.now)
-        self._awaited: dict[int, Peer] = {}  # index of our newest INITIATION -> its peer
+        self.admission = Admission(timers.now, ways.gate.publish_cookie_secret)
+        self._awaited = Awaited(ways.gate)
         self.refused: dict[str, int] = {}  #: reason -> messages
         self.use(credential)
         self.associations: Associations  # set by the owner: each needs the other
@@ -80,6 +81,7 @@ class Exchanges:
         self._responder = Responder(
             self._layout, self._credentials, self._table.by_identity.__contains__
         )
+        self._ways.gate.accept_mac1([one.mac1_key for one in self._credentials])
 
     # What makes us initiate
 
@@ -172,7 +174,7 @@ class Exchanges:
             self._give_up(peer)
             return
         attempt.hastened = False
-        self._awaited[index] = peer
+        self._awaited.add(index, peer)
         peer.initiated = now
         self._ways.send(attempt.initiator.message, peer.endpoint)
         self._again(peer, now + RETRY + random.randrange(JITTER))
@@ -217,13 +219,14 @@ class Exchanges:
             "held_dropped": self.hold.dropped,
             "refused": self.refused,
             "cookies": self.admission.cookies,
+            "ignored": self.admission.ignored,
         }
 
     def _forget_initiation(self, attempt: Attempt) -> None:
         if attempt.initiator is not None:
             index = attempt.initiator.sender_index
             attempt.initiator = None
-            del self._awaited[index]
+            self._awaited.remove(index)
             self._indices.release(index)
 
     # What arrives
@@ -248,7 +251,9 @@ class Exchanges:
     def _initiation(self, data: bytes, source: Endpoint) -> None:
         self._responder.check_mac1(data)
         admit = self.admission.judge(
-            source, lambda cookie: self._responder.check_mac2(data, cookie)
+            source,
+            bool(self._table.at(source.address)),
+            lambda cookie: self._responder.check_mac2(data, cookie),
         )
         if admit is Admit.COOKIE:
             reply = self._responder.cookie_reply(data, self.admission.cookie(source))
@@ -297,13 +302,13 @@ class Exchanges:
 
     def _response(self, data: bytes, source: Endpoint) -> None:
         receiver = messages.parse(self._layout, messages.RESPONSE, data).receiver
-        peer = self._table_awaiting(receiver)
+        peer = self._awaited.peer(receiver)
         attempt = peer.attempt
         assert attempt is not None
         assert attempt.initiator is not None
         established = attempt.initiator.consume(data)
         # The index goes on to name the association.
-        del self._awaited[receiver]
+        self._awaited.remove(receiver)
         attempt.initiator = None
         self.abandon(peer)
         self._move(peer, source)
@@ -328,7 +333,7 @@ class Exchanges:
 
     def _cookie(self, data: bytes) -> None:
         receiver = messages.parse(self._layout, messages.COOKIE, data).receiver
-        peer = self._table_awaiting(receiver)
+        peer = self._awaited.peer(receiver)
         attempt = peer.attempt
         assert attempt is not None
         assert attempt.initiator is not None
@@ -338,12 +343,6 @@ class Exchanges:
         if not attempt.hastened:  # one more INITIATION per COOKIE, once per INITIATION
             attempt.hastened = True
             self._again(peer, now + SPACING + random.randrange(SECOND))
-
-    def _table_awaiting(self, index: int) -> Peer:
-        peer = self._awaited.get(index)
-        if peer is None:
-            raise Refused("an answer that nobody waits for")
-        return peer
 
     # What follows
 

@@ -91,6 +91,7 @@ class Service:
             packet=self._injector.packet,
             keepalive=self._injector.keepalive,
             moved=self._moved,
+            gate=maps,
         )
         self._exchanges = Exchanges(
             maps.layout,

@@ -14,11 +14,17 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from brine.daemon.admission import Bucket
 from brine.daemon.loop import Loop
+from brine.daemon.timers import SECOND
 from brine.errors import BrineError
 from brine.roster import Address, Endpoint
 
 BATCH = 64  #: datagrams read before timers and other descriptors have their turn
+#: datagrams a second, and at once, that are read at all: `open` lets in fewer, but fragments
+#: and packets with options pass it by
+PACE = (2000, 8192)
+_PAUSE = SECOND // 50  # before the next look once these are used up
 _DATAGRAM_MAX = 1 << 16
 _RECEIVE_BUFFER = 4 << 20  # a thousand peers may begin at once
 # linux/in.h, linux/in6.h, asm-generic/socket.h, linux/udp.h; Python names none of them.
@@ -50,6 +56,8 @@ class Underlay:
         self._loop = loop
         self._handle = handle
         self._sockets: dict[int, socket.socket] = {}  # by IP version
+        self._pace = Bucket(*PACE, loop.timers.now())
+        self._paused: set[socket.socket] = set()
         self.binding: Binding | None = None
 
     def bind(self, binding: Binding) -> None:
@@ -66,7 +74,7 @@ class Underlay:
             for address in addresses:
                 bound = _open(address, binding)
                 self._sockets[address.version] = bound
-                self._loop.watch(bound, lambda bound=bound: self._read(bound))  # type: ignore[misc]
+                self._watch(bound)
         except OSError as error:
             self.close()
             raise BrineError(
@@ -75,8 +83,14 @@ class Underlay:
             ) from None
         self.binding = binding
 
+    def _watch(self, bound: socket.socket) -> None:
+        self._loop.watch(bound, lambda: self._read(bound))
+
     def _read(self, bound: socket.socket) -> None:
         for _ in range(BATCH):
+            if not self._pace.take(self._loop.timers.now()):
+                self._pause(bound)
+                return
             try:
                 data, source = bound.recvfrom(_DATAGRAM_MAX)
             except BlockingIOError:
@@ -85,6 +99,18 @@ class Underlay:
                 continue  # an ICMP error of an earlier datagram
             address = ipaddress.ip_address(str(source[0]).partition("%")[0])
             self._handle(data, Endpoint(address, int(source[1])))
+
+    def _pause(self, bound: socket.socket) -> None:
+        """Leave what comes to the socket's buffer, which drops what it cannot hold."""
+        self._loop.forget(bound)
+        self._paused.add(bound)
+
+        def resume() -> None:
+            if bound in self._paused:
+                self._paused.remove(bound)
+                self._watch(bound)
+
+        self._loop.timers.after(_PAUSE, resume)
 
     def send(self, data: bytes, to: Endpoint) -> bool:
         """Whether the datagram left; losing one is what retries are for."""
@@ -101,9 +127,11 @@ class Underlay:
 
     def close(self) -> None:
         for bound in self._sockets.values():
-            self._loop.forget(bound)
+            if bound not in self._paused:
+                self._loop.forget(bound)
             bound.close()
         self._sockets.clear()
+        self._paused.clear()
         self.binding = None
 
 

@@ -97,7 +97,7 @@ class Host:
         self._ring.close()
 
     def _clear(self) -> None:
-        for name in ("routes", "endpoints", "indices", "retired"):
+        for name in ("routes", "endpoints", "indices", "retired", "sources", "awaited"):
             item = self.loaded.map(name)
             for key in list(item.keys()):
                 item.delete(key)
@@ -107,6 +107,8 @@ class Host:
             "peer_states",
             "limits",
             "budgets",
+            "mac1_keys",
+            "cookie_secrets",
             "associations",
             "boxes",
         ):

@@ -31,7 +31,7 @@ class Loaded:
         self._object = Object(str(path))
         self.btf: Btf = self._object.btf
         sizes = self.btf.enum("map_size")
-        for name in ("peers", "peer_states", "traffic", "limits", "endpoints"):
+        for name in ("peers", "peer_states", "traffic", "limits", "endpoints", "awaited"):
             self._object.set_max_entries(name, PEERS)
         for name, each in (
             ("associations", 1),

@@ -134,12 +134,6 @@ def _passed() -> Iterator[Case]:
         ),
     )
     yield Case("a network behind a peer", other, clear("172.16.8.77", OURS[4]))
-    exchange = "open_pass_exchange"
-    for kind, size in ((1, 1384), (2, 1232), (3, 64)):
-        yield Case(f"type {kind}", exchange, raw(bytes([kind, 0, 0, 0]), size))
-    yield Case("over IPv6", exchange, lambda s: s.frame(b"\1" + bytes(1383), 6))
-    yield Case("in a VLAN", exchange, lambda s: s.frame(b"\1" + bytes(1383), vlan=9))
-    yield Case("padded", exchange, lambda s: s.frame(b"\3" + bytes(63)) + bytes(9))
 
 
 def _malformed() -> Iterator[Case]:

@@ -27,6 +27,7 @@ ROOTS = (
     "derive_box",
     "derive_wipe",
     "header_tag",
+    "admission_compare",
 )
 ALL = {
     *ROOTS,
@@ -63,9 +64,10 @@ ARGUMENTS: dict[str, tuple[Area | str, ...]] = {
     "derive_box": (Area("derive"), KEY, KEY, KEY, PUBLIC),
     "derive_wipe": (Area("derive"),),
     "header_tag": (Area("header_tag"), KEY),
+    "admission_compare": (Area("admission_area"),),
 }
 # The verdict on a tag, and on a point of low order: what the peer sees anyway.
-TELLS = frozenset({"secretbox_verify", "x25519"})
+TELLS = frozenset({"secretbox_verify", "x25519", "admission_compare"})
 
 
 def declarations(loaded: Loaded) -> Declarations:
@@ -94,6 +96,7 @@ def declarations(loaded: Loaded) -> Declarations:
         "public key": Layout(key_bytes, frozenset({(0, key_bytes)})),
         "derive": layout("derive", ("blake2b", "count")),
         "header_tag": layout("header_tag", ("blake2b", "count")),
+        "admission_area": layout("admission_area", ("hash", "count"), ("source",)),
         # On the stack: a pointer, and where to begin.
         "secretbox_loop": Layout(16, frozenset({(8, 4)}), {0: "secretbox"}),
         "x25519_loop": Layout(8, pointers={0: "x25519_scratch"}),

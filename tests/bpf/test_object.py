@@ -35,6 +35,10 @@ SHARED = (
     "message_data_keyed",
     "traffic",
     "stat_value",
+    "mac1_key",
+    "cookie_secret",
+    "awaited",
+    "source",
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.bpf import packets
-from tests.bpf.host import PORT, XDP_DROP, XDP_PASS, XDP_REDIRECT, Host, Keys
+from tests.bpf.host import PORT, XDP_DROP, XDP_PASS, XDP_REDIRECT, Host, Keys, boot_ns
 from tests.bpf.open_cases import DROPPED, PASSED, Case
 from tests.bpf.receiver import (
     ASSOCIATION,
@@ -131,6 +131,19 @@ def test_unknown_index_of_a_listed_source_is_passed_at_a_limited_rate(scene: Rec
     assert stats["open_pass_unknown"] + stats["open_unknown_index"] == 400
     assert 128 <= stats["open_pass_unknown"] < 200  # one more every 10 ms
     assert scene.host.open(scene.frame(scene.data(scene.inner()))).value == XDP_REDIRECT
+
+
+def test_unknown_indices_are_limited_for_all_peers_together(scene: Receiver) -> None:
+    number = scene.host.loaded.enum("budget")["BUDGET_UNKNOWN"]
+    scene.host.list_endpoint(THEIRS[4], PEER)
+    frame = scene.frame(packets.data(bytes(32), bytes(16), 0xDEAD, scene.inner()))
+    for late, expected in ((3600, "open_unknown_index"), (0, "open_pass_unknown")):
+        until = boot_ns() + 511 * 2_000_000 + late * 10**9  # one is left, but for `late`
+        scene.host.loaded.map("budgets").update(
+            number.to_bytes(4, "little"), until.to_bytes(8, "little")
+        )
+        scene.host.open(frame)
+        assert scene.host.stats() == {expected: 1}
 
 
 def test_what_comes_in_does_not_use_up_what_may_go_out(scene: Receiver) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from brine import keys
+from brine import keys, messages
 from brine.daemon.associations import Associations
 from brine.daemon.exchanges import Exchanges
 from brine.daemon.hold import HoldQueue
@@ -101,6 +101,35 @@ class SimulatedMaps:
     rest: dict[int, int] = field(default_factory=dict)
     states: dict[int, PeerState] = field(default_factory=dict)
     published: list[int] = field(default_factory=list)
+    mac1_keys: tuple[bytes, ...] = ()
+    cookie_secret: tuple[bytes, int] = (b"", 0)
+    awaited: set[int] = field(default_factory=set)
+
+    # what lets messages of the exchange in
+
+    def accept_mac1(self, mac1_keys: Sequence[bytes]) -> None:
+        self.mac1_keys = tuple(mac1_keys)
+
+    def publish_cookie_secret(self, secret: bytes, not_after: int) -> None:
+        self.cookie_secret = secret, not_after
+
+    def await_answer(self, index: int) -> None:
+        self.awaited.add(index)
+
+    def forget_answer(self, index: int) -> None:
+        self.awaited.discard(index)
+
+    def forget_answers(self) -> None:
+        self.awaited.clear()
+
+    def admits(self, layout: Layout, message: bytes) -> bool:
+        """Apart from buckets: see bpf/admission.h."""
+        kind = messages.kind(layout, message)
+        if kind != messages.INITIATION and messages.receiver(layout, message) not in self.awaited:
+            return False
+        return kind == messages.COOKIE or any(
+            messages.mac1_is_valid(layout, message, key) for key in self.mac1_keys
+        )
 
     def associations(self) -> list[Association]:
         return [slot.association for slot in self.slots.values()]
@@ -196,7 +225,7 @@ class Host:
             endpoint = None if roaming else peer.endpoint
             self.table.add(Peer(number, peer.credential.public, peer.name, endpoint, roaming))
         indices = Indices(now)
-        self.ways = Ways(self._send, self._inject, self._keepalive, self._moved)
+        self.ways = Ways(self._send, self._inject, self._keepalive, self._moved, self.maps)
         self.floors = Floors(self.confirmed_floors, now)
         own = OwnTimestamps(self.reserved, self._reserve, wall=self._wall)
         log = Log(ERROR, {})
@@ -253,7 +282,7 @@ class Host:
 
     def message(self, message: bytes, source: Endpoint) -> None:
         """An exchange message arrives."""
-        if self.running:
+        if self.running and self.maps.admits(self.layout, message):
             self.exchanges.received(message, source)
 
     def _moved(self, peer: Peer, endpoint: Endpoint) -> None:

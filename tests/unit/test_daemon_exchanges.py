@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from brine.daemon import admission
-from brine.daemon.admission import Admission, Admit
 from brine.daemon.timers import SECOND
 from brine.exchange import Credential
 from brine.layout import Layout
@@ -399,45 +397,6 @@ def test_roaming_peer_is_followed_and_a_pinned_one_is_not(layout: Layout) -> Non
     home.send(rover, packet(1, b"welcome"))
     world.run(1)
     assert rover.received == [packet(1, b"welcome")]
-
-
-def test_under_load_a_cookie_is_asked_for_and_given(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "BURST", 0)
-    monkeypatch.setattr(admission, "RATE", 0)
-    world, one, two = pair(layout)
-    one.send(two, packet(TO_TWO, b"hello"))
-    world.run(4)
-    assert two.sent("cookie") == 1
-    assert one.sent("initiation") == 2
-    assert two.received == [packet(TO_TWO, b"hello")]
-
-
-def test_cookies_are_bound_to_the_source_and_die(layout: Layout) -> None:
-    world = World()
-    judge = Admission(lambda: world.now)
-    one = Host(world, layout, "one", "192.0.2.1").endpoint
-    two = Host(world, layout, "two", "192.0.2.2").endpoint
-    cookie = judge.cookie(one)
-    assert judge.cookie(one) == cookie
-    assert judge.cookie(two) != cookie
-    world.now += 121 * SECOND
-    assert judge.cookie(one) != cookie
-
-
-def test_bucket_then_cookies_then_so_many_a_source(layout: Layout) -> None:
-    world = World()
-    judge = Admission(lambda: world.now)
-    source = Host(world, layout, "one", "2001:db8::1").endpoint
-    for _ in range(admission.BURST):
-        assert judge.judge(source, lambda _: False) is Admit.ANSWER
-    assert judge.judge(source, lambda _: False) is Admit.COOKIE
-    answers = [
-        judge.judge(source, lambda cookie: cookie == judge.cookie(source)) for _ in range(20)
-    ]
-    assert answers.count(Admit.ANSWER) == admission.BURST_PER_SOURCE
-    assert answers[-1] is Admit.SILENCE
 
 
 def test_lost_event_is_made_up_for(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
