@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * Which associations two hosts keep: docs/protocol.md, "Association life".
  * Host 0 has the bytewise smaller identity. One step of this model is one
@@ -21,42 +21,36 @@
  * association that works is never erased, and nobody sends under one that the
  * other side does not hold while both hold another. A host has room for previous,
  * current and one pending association, no more.
- *
- * Deliberately broken variants, each of which must be caught:
- *   LAST_WINS    the association confirmed last is current, not the newest
- *   NO_PATIENCE  an exchange begins while the peer may yet take our RESPONSE
- *   KEEP_OWN     the larger identity answers and still takes a RESPONSE
- *   KEEP_WAITING a RESPONSE is taken after another association was confirmed
- *   REFUSE_ALL   the smaller identity answers nothing while it initiates
- *   SILENT_FLOOR an INITIATION below the floor is dropped, no more
- *   NO_FLOOR     pending associations set no floor: replays replace them
- *   NO_PENDING   an answered association sends before anything came under it
  */
+#include "settings.h"
+
 #ifndef CHAOS
-#define CHAOS 1		/* exchanges that each host starts at will */
+#define CHAOS 2 /* exchanges that each host starts at will, at most */
 #endif
 #ifndef MORE
-#define MORE 2		/* and after the network became reliable */
+#define MORE 2 /* and of need, after the network became reliable */
 #endif
-#ifndef CRASHES
-#define CRASHES 0	/* in all */
-#endif
-#ifndef AHEAD
-#define AHEAD 0		/* timestamps of host 0 below host 1's floor: a clock set back */
-#endif
-#ifndef ONE_WAY
-#define ONE_WAY 0	/* only host 0 has traffic */
-#endif
-#ifndef OUTAGES
-#define OUTAGES 0	/* 1: nothing may arrive for more than 15 s */
-#endif
-#define BROKEN (OUTAGES || crashes > 0)
+/* Told when run: */
+byte chaos = CHAOS;
+byte crashes_left = 0;
+byte ahead = 0;	  /* timestamps of host 0 below host 1's floor: a clock set back */
+bit one_way = 0;  /* only host 0 has traffic */
+bit outages = 0;  /* nothing may arrive for more than 15 s */
+
+/* Deliberately broken variants, each of which must be caught. */
+#define LAST_WINS 1    /* the association confirmed last is current, not the newest */
+#define NO_PATIENCE 2  /* an exchange begins while the peer may yet take our RESPONSE */
+#define KEEP_OWN 3     /* the larger identity answers and still takes a RESPONSE */
+#define REFUSE_ALL 4   /* the smaller identity answers nothing while it initiates */
+#define SILENT_FLOOR 5 /* an INITIATION below the floor is dropped, no more */
+#define NO_FLOOR 6     /* pending associations set no floor: replays replace them */
+#define NO_PENDING 7   /* an answered association sends before anything came under it */
+#define SMALLER_WINS 8 /* of two confirmed ones that of the smaller identity is current */
+byte variant = 0;
+#define BROKEN(name) (variant == name)
+
 #define EACH (CHAOS + MORE)
-#if CRASHES > 0
 #define VERSIONS 2
-#else
-#define VERSIONS 1
-#endif
 #define NONE 255
 /* An exchange: who started it, and its timestamp. */
 #define EXCHANGE(who, when) ((who) * EACH + (when))
@@ -87,7 +81,7 @@ side host[2];
 bit initiation[EXCHANGES], heard[EXCHANGES];	/* sent, arrived */
 bit response[ASSOCIATIONS], taken[ASSOCIATIONS];
 bit data[2 * ASSOCIATIONS];	/* by sender */
-byte crashes = 0;
+bit crashed = 0;
 bit reliable = 0;
 
 #define US host[x]
@@ -107,9 +101,24 @@ bit reliable = 0;
 #define HOPELESS (US.hoping && !data[(1 - x) * ASSOCIATIONS + US.current] && \
 	(THEM.previous == US.current || (THEM.pending == US.current && YIELDS(THEM))))
 
-mtype = { start, respond, refuse, conclude, confirm, erase, expire, crash, settle, send };
+mtype = { start, respond, refuse, conclude, confirm, erase, expire, crash, settle };
 #define SHOW(what, a) printf("%d %e %d: previous %d current %d hoping %d pending %d waiting %d\n", \
 	x, what, a, US.previous, US.current, US.hoping, US.pending, US.waiting)
+
+/* Data, or a keepalive: what is not sent is what never arrives, so all is. */
+#define SEND(side, i) \
+	if \
+	:: side.current != NONE -> data[(i) * ASSOCIATIONS + side.current] = 1 \
+	:: else \
+	fi
+#define CHECK(side, other) \
+	assert(outages || crashed || side.waiting != NONE || side.current == NONE || \
+		HOLDS(other, side.current) || !WORKS)
+inline done() {
+	SEND(US, x);
+	CHECK(US, THEM);
+	CHECK(THEM, US)
+}
 
 inline begin() {
 	if
@@ -132,17 +141,15 @@ inline supersede(a) {
 	:: else
 	fi;
 	US.current = a;
-	assert(BROKEN || !worked || WORKS || WILL);
+	assert(outages || crashed || !worked || WORKS || WILL);
 	worked = false
 }
 
 /* The newer association is the current one: the pending one, once confirmed, or
  * what we initiated after it. */
-#ifdef LAST_WINS
-#define YIELDS(side) false
-#else
-#define YIELDS(side) (side.current != NONE && !side.newer)
-#endif
+#define YIELDS(side) (BROKEN(SMALLER_WINS) -> \
+	(side.current != NONE && WHO(side.current) == 0 && WHO(side.pending) == 1) : \
+	(side.current != NONE && !side.newer && !BROKEN(LAST_WINS)))
 
 inline opened(a) {
 	SHOW(confirm, a);
@@ -151,9 +158,7 @@ inline opened(a) {
 		US.pending = NONE;
 		supersede(a);
 		US.hoping = 0;
-#ifndef KEEP_WAITING
 		US.waiting = NONE;
-#endif
 		if
 		:: WHEN(OF(a)) >= US.floor -> US.floor = WHEN(OF(a)) + 1
 		:: else
@@ -167,29 +172,12 @@ inline opened(a) {
 
 /* Exchanges that cross: the larger identity gives its own up, the smaller one does
  * not answer, but answers the next: perhaps its own does not arrive at all. */
-#if defined(ANSWER_ALL)
-#define REFUSES false
-#elif defined(REFUSE_ALL)
-#define REFUSES (x == 0 && US.waiting != NONE)
-#else
-#define REFUSES (x == 0 && US.waiting != NONE && !US.crossed)
-#endif
-#ifdef KEEP_OWN
-#define GIVES_UP false
-#else
-#define GIVES_UP (x == 1)
-#endif
+#define REFUSES (x == 0 && US.waiting != NONE && (!US.crossed || BROKEN(REFUSE_ALL)))
+#define GIVES_UP (x == 1 && !BROKEN(KEEP_OWN))
 /* A peer that we answered may yet take our RESPONSE: no exchange begins. */
-#ifdef NO_PATIENCE
-#define PATIENT true
-#else
-#define PATIENT !(US.pending != NONE && THEM.waiting == OF(US.pending))
-#endif
-#ifdef NO_FLOOR
-#define FLOOR (US.floor)
-#else
-#define FLOOR (US.floor > US.soon -> US.floor : US.soon)
-#endif
+#define PATIENT (BROKEN(NO_PATIENCE) || US.pending == NONE || \
+	THEM.waiting != OF(US.pending))
+#define FLOOR (US.floor > US.soon || BROKEN(NO_FLOOR) -> US.floor : US.soon)
 
 /* Messages whose arrival changes something are faster than the timers. */
 #define IN_FLIGHT ((THEM.hoping && data[x * ASSOCIATIONS + THEM.current]) || \
@@ -207,15 +195,9 @@ inline opened(a) {
 	RESPONSE(EXCHANGE(x, n), 0) \
 	DATA(ASSOCIATION(EXCHANGE(0, n), 0)) \
 	DATA(ASSOCIATION(EXCHANGE(1, n), 0)) \
-	AGAIN(n)
-#if CRASHES > 0
-#define AGAIN(n) \
 	RESPONSE(EXCHANGE(x, n), 1) \
 	DATA(ASSOCIATION(EXCHANGE(0, n), 1)) \
 	DATA(ASSOCIATION(EXCHANGE(1, n), 1))
-#else
-#define AGAIN(n)
-#endif
 #define FRESH(e) (initiation[e] && WHEN(e) >= FLOOR && !HOLDS(US, ASSOCIATION(e, US.forgot)))
 #define INITIATION(e) \
 	:: atomic { FRESH(e) && !REFUSES -> \
@@ -229,7 +211,14 @@ inline opened(a) {
 		fi; \
 		response[US.pending] = 1; \
 		SHOW(respond, US.pending); \
-		ANSWERED } \
+		if \
+		:: BROKEN(NO_PENDING) -> \
+			supersede(US.pending); \
+			US.hoping = 1; \
+			US.pending = NONE \
+		:: else \
+		fi; \
+		done() } \
 	:: atomic { FRESH(e) && !heard[e] && REFUSES -> \
 		heard[e] = 1; \
 		US.crossed = 1; \
@@ -246,22 +235,14 @@ inline opened(a) {
 		supersede(ASSOCIATION(e, version)); \
 		US.hoping = 1; \
 		US.newer = 0; \
-		SHOW(conclude, US.current) }
+		SHOW(conclude, US.current); \
+		done() }
 #define DATA(a) \
 	:: atomic { data[(1 - x) * ASSOCIATIONS + (a)] && ((US.pending == (a) && !YIELDS(US)) || \
 	   (US.current == (a) && US.hoping)) -> \
-		opened(a) }
-#ifdef NO_PENDING
-#define ANSWERED supersede(US.pending); US.hoping = 1; US.pending = NONE
-#else
-#define ANSWERED skip
-#endif
-#ifdef SILENT_FLOOR
-#define ASKS false
-#else
-#define ASKS (DEAF && US.waiting == NONE)
-#endif
-#define TRAFFIC (x == 0 || !ONE_WAY)
+		opened(a); done() }
+#define ASKS (DEAF && US.waiting == NONE && !BROKEN(SILENT_FLOOR))
+#define TRAFFIC (x == 0 || !one_way)
 
 proctype works(bit x) {
 	byte e, a;
@@ -269,11 +250,11 @@ proctype works(bit x) {
 
 end:	do
 	/* at will: renewal, a retry, a packet of an unknown index */
-	:: atomic { !reliable && US.when < CHAOS && PATIENT &&
-	   (OUTAGES || !US.hoping || !HOLDS(THEM, US.current)) -> begin() }
+	:: atomic { !reliable && US.when < chaos && PATIENT &&
+	   (outages || !US.hoping || !HOLDS(THEM, US.current)) -> begin(); done() }
 	/* of need: silence, a retry, or the peer's timestamps are below our floor */
 	:: atomic { reliable && US.when < EACH && PATIENT && !IN_FLIGHT &&
-	   ((DEAF && TRAFFIC) || HOPELESS || US.asked || US.waiting != NONE) -> begin() }
+	   ((DEAF && TRAFFIC) || HOPELESS || US.asked || US.waiting != NONE) -> begin(); done() }
 	RECEIVE(0)
 #if EACH > 1
 	RECEIVE(1)
@@ -287,30 +268,29 @@ end:	do
 #if EACH > 4
 	RECEIVE(4)
 #endif
-	/* whatever there is to send, or a keepalive */
-	:: atomic { US.current != NONE && !data[x * ASSOCIATIONS + US.current] ->
-		SHOW(send, US.current);
-		assert(BROKEN || US.waiting != NONE || HOLDS(THEM, US.current) || !WORKS);
-		data[x * ASSOCIATIONS + US.current] = 1 }
+#if EACH > 5
+	RECEIVE(5)
+#endif
 	/* 10 s after the current one was confirmed, for what is still under way */
 	:: atomic { US.previous != NONE && !US.hoping ->
 		SHOW(erase, US.previous);
 		worked = WORKS;
 		US.previous = NONE;
-		assert(BROKEN || !worked || WORKS || WILL);
-		worked = false }
+		assert(outages || crashed || !worked || WORKS || WILL);
+		worked = false;
+		done() }
 	/* 90 s after RESPONSE */
 	:: atomic { US.pending != NONE && !USES(THEM, US.pending) && THEM.waiting != OF(US.pending) ->
 		SHOW(expire, US.pending);
-		US.pending = NONE }
-#if CRASHES > 0
-	:: atomic { !reliable && crashes < CRASHES && !US.forgot ->
+		US.pending = NONE;
+		done() }
+	:: atomic { !reliable && crashes_left > 0 && !US.forgot ->
 		SHOW(crash, 0);
-		crashes++;
+		crashes_left--;
+		crashed = 1;
 		US.forgot = 1;
 		US.previous = NONE; US.current = NONE; US.pending = NONE; US.waiting = NONE;
 		US.hoping = 0; US.newer = 0; US.crossed = 0; US.soon = 0; US.asked = 0 }
-#endif
 	od
 }
 
@@ -318,7 +298,15 @@ init {
 	byte i;
 
 	atomic {
-		host[1].floor = AHEAD;
+		c_code {
+			now.variant = setting("VARIANT", 0);
+			now.chaos = setting("CHAOS", now.chaos);
+			now.crashes_left = setting("CRASHES", 0);
+			now.ahead = setting("AHEAD", 0);
+			now.one_way = setting("ONE_WAY", 0);
+			now.outages = setting("OUTAGES", 0);
+		};
+		host[1].floor = ahead;
 		run works(0);
 		run works(1)
 	}
@@ -335,7 +323,9 @@ init {
 				data[ASSOCIATIONS + i] = 0
 			}
 			i = 0
-		fi
+		fi;
+		SEND(host[0], 0);
+		SEND(host[1], 1)
 	}
 	timeout;
 	assert(host[0].current != NONE && host[0].current == host[1].current);

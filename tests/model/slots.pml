@@ -31,13 +31,12 @@ byte own_last = 1, peer_last = 1; /* generations: 2 uses the slots of 0 */
 #define NO_SEAL_CHECK 4	 /* seal does not look at the box again */
 #define COUNT_FIRST 5	 /* seal draws its counter before it looks at the box */
 #define NO_OPEN_CHECK 6	 /* open does not look at the box again after marking */
-#define READ_KEY_LATE 7	 /* open reads the key to adopt from the box after that look */
-#define NO_SERIAL 8	 /* a slot claimed again looks as it did before */
-#define NO_INSTANCE 9	 /* so does an association number used again */
-#define NO_ADOPTING 10	 /* two CPUs may write the adopted key */
-#define LEAVE_LAG 11	 /* whoever publishes a box does not look at the generations */
-#define REMEMBER 12	 /* the peer's previous key makes pairs after its boxes went */
-#define ADOPT_LATE 14	 /* a packet adopts though the key it came to is erased */
+#define NO_SERIAL 7	 /* a slot claimed again looks as it did before */
+#define NO_INSTANCE 8	 /* so does an association number used again */
+#define NO_ADOPTING 9	 /* two CPUs may write the adopted key */
+#define LEAVE_LAG 10	 /* whoever publishes a box does not look at the generations */
+#define REMEMBER 11	 /* the peer's previous key makes pairs after its boxes went */
+#define ADOPT_LATE 12	 /* a packet adopts though the key it came to is erased */
 #define LOCK_ANYTHING 13 /* RETIRE locks what is in the slot, not what it judged */
 byte variant = 0;
 #define BROKEN(name) (variant == name)
@@ -144,7 +143,6 @@ inline clear(slot) {
 
 #define REREAD(w, own, peer, keyed) (BROKEN(NO_REREAD) || LEGAL(w, own, peer, keyed))
 #define SAME(w, v) (BROKEN(NO_INSTANCE) || INSTANCE(w) == INSTANCE(v))
-#define LATE(theirs) (BROKEN(READ_KEY_LATE) -> receive_peer[slot] : theirs)
 
 /* pair_claim: ok says whether we installed the pair. `b` is the slot's word as
  * it was when the pair was found missing. */
@@ -280,8 +278,8 @@ end:	do
 			if
 			:: BROKEN(NO_ADOPTING)
 			:: else ->
-				assert(peer == LATE(theirs));
-				atomic { peer_key[peer & 1] = LATE(theirs);
+				assert(peer == theirs);
+				atomic { peer_key[peer & 1] = theirs;
 					peer_instance[peer & 1] = INSTANCE(w) }
 				word = word + 4 + SET(PEER_PREVIOUS) - SET(ADOPTING)
 			fi;
