@@ -162,7 +162,8 @@ def test_all_at_once(hurried: tuple[Loaded, Loaded]) -> None:
     stats.update({f"b {k}": v for k, v in hosts[1].stats().items()})
     print(dict(stress.done), dict(stats), {cpu: len(f) for cpu, f in stress.frames.items()})
     stress.check()
-    assert min(len(frames) for frames in stress.frames.values()) > 200
+    # A slow machine turns the ratchet as often, but has time for fewer frames: 194 was seen.
+    assert min(len(frames) for frames in stress.frames.values()) > 50
     assert stress.done["rotate DONE"] > 20
     assert stress.done["retire DONE"] > 20
     assert stress.done["exchange"] > 3
