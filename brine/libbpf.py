@@ -76,6 +76,7 @@ _next_key = _declare("bpf_map_get_next_key", c_int, c_int, c_char_p, c_void_p)
 _test_run = _declare("bpf_prog_test_run_opts", c_int, c_int, c_void_p)
 _link_create = _declare("bpf_link_create", c_int, c_int, c_int, c_int, c_void_p)
 _link_update = _declare("bpf_link_update", c_int, c_int, c_int, c_void_p)
+_link_detach = _declare("bpf_link_detach", c_int, c_int)
 _tc_hook_create = _declare("bpf_tc_hook_create", c_int, c_void_p)
 _tc_attach = _declare("bpf_tc_attach", c_int, c_void_p, c_void_p)
 _tc_query = _declare("bpf_tc_query", c_int, c_void_p, c_void_p)
@@ -449,6 +450,12 @@ def attach_xdp(program: Program, ifindex: int, flags: int) -> int:
 def update_link(link: int, program: Program) -> None:
     """Replace the link's program: no packet sees neither or both."""
     _check(_link_update(link, program.fd, None), "replace the XDP program")
+
+
+def detach_link(link: int) -> None:
+    """Detach now what the link attaches. Its last reference going does so too, but later: the
+    kernel leaves that to a work queue."""
+    _check(_link_detach(link), "detach the XDP program")
 
 
 class LinkInfo:

@@ -124,8 +124,16 @@ def pin_link(directory: Path, link: int) -> None:
 
 
 def unpin_link(directory: Path) -> None:
-    """Drop the link, which detaches `open` unless somebody else holds it."""
-    (directory / _LINK).unlink(missing_ok=True)
+    """Detach `open` and drop the link; when this returns, the device is free for another."""
+    try:
+        link = open_link(directory)
+    except FileNotFoundError:
+        return
+    try:
+        libbpf.detach_link(link)
+    finally:
+        os.close(link)
+    (directory / _LINK).unlink()
 
 
 def pin_programs(directory: Path, programs: dict[str, Program]) -> None:

@@ -282,6 +282,20 @@ def test_detached_it_leaves_the_interface_alone(host: Host) -> None:
     assert again["xdp_mode"] == "native"
 
 
+def test_detached_at_once_even_if_somebody_holds_the_link(host: Host) -> None:
+    host.apply()
+    (directory,) = pins.directories(host.config.bpffs)
+    held = pins.open_link(directory)
+    try:
+        host.inside(dataplane.detach, host.config, False)
+        with host.namespace.entered(), Net() as net:
+            underlay = net.link("eth0")
+            assert underlay is not None
+            assert underlay.xdp_mode is None
+    finally:
+        os.close(held)
+
+
 def test_nothing_stays_behind(host: Host) -> None:
     before = everything(host)
     apply(host)
