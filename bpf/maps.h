@@ -86,6 +86,8 @@ enum config_flag {
 	CONFIG_COPY_DSCP = 1,
 	/* No scalar multiplication on reception: an event asks the daemon. */
 	CONFIG_PUNT_DERIVATION = 2,
+	/* All packets leave from our own port: roaming.h. */
+	CONFIG_ROAMING = 4,
 };
 
 /* A slot of the array is a peer's number, `peer` elsewhere. Unused: zeros. */
@@ -271,6 +273,7 @@ enum event_kind {
 	EVENT_CONFIRMED = 2, /* first packet opened under `association` */
 	EVENT_RATCHET = 3, /* its ratchet moved, or the peer announced a key */
 	EVENT_DERIVE = 4, /* data: event_derive. CONFIG_PUNT_DERIVATION: make this pair */
+	EVENT_MOVED = 5, /* data: endpoint. Where a roaming peer's packet came from */
 };
 
 struct event {

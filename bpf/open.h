@@ -15,6 +15,7 @@
 #include "open_parse.h"
 #include "packet.h"
 #include "replay.h"
+#include "roaming.h"
 #include "secretbox.h"
 #include "stat.h"
 
@@ -335,6 +336,7 @@ int open(struct xdp_md *ctx)
 	open_confirm(packet, association, state);
 	if (open_moves(&area->header.data, association))
 		open_ratchet(area);
+	roaming_follow(packet, &area->header.data, state);
 	peer_state_touch(&state->last_received, packet->now);
 	if (!packet->length) {
 		reason = STAT_OPEN_KEEPALIVE;

@@ -135,11 +135,23 @@ static __always_inline int seal_reshape(struct __sk_buff *skb,
 				   HELPER_LENGTH(length), BPF_F_INVALIDATE_HASH);
 }
 
+/* Receive-side scaling wants a port for each flow. Where an address translator may
+ * stand between, all is one flow with the exchanges: roaming.h. */
+static __always_inline __be16 seal_port(const struct seal_packet *packet,
+					const struct config *config,
+					const struct peer *peer)
+{
+	if (config->flags & CONFIG_ROAMING || peer->flags & PEER_ROAMING)
+		return config->port;
+	return bpf_htons(OUTER_PORT_BASE | (packet->flow & 0x3fff));
+}
+
 static __always_inline void seal_udp(struct udphdr *udp,
 				     const struct seal_packet *packet,
+				     const struct config *config,
 				     const struct peer *peer)
 {
-	udp->source = bpf_htons(OUTER_PORT_BASE | (packet->flow & 0x3fff));
+	udp->source = seal_port(packet, config, peer);
 	udp->dest = peer->endpoint.port;
 	udp->len = bpf_htons(UDP_HEADER + seal_header(packet) + packet->length);
 	/* Zero, also over IPv6 (RFC 6935, 6936): the receiver is `open`, before
@@ -166,7 +178,7 @@ static __always_inline int seal_send4(struct __sk_buff *skb, struct seal_area *a
 	__builtin_memcpy(&outer->ip.saddr, config->source4.bytes + 12, 4);
 	__builtin_memcpy(&outer->ip.daddr, peer->endpoint.address.bytes + 12, 4);
 	outer->ip.check = ipv4_checksum(&outer->ip);
-	seal_udp(&outer->udp, packet, peer);
+	seal_udp(&outer->udp, packet, config, peer);
 	seal_message(&outer->data, area);
 	if (!outer->ip.saddr)
 		return STAT_SEAL_NO_ENDPOINT;
@@ -197,7 +209,7 @@ static __always_inline int seal_send6(struct __sk_buff *skb, struct seal_area *a
 	outer->ip.hop_limit = OUTER_HOP_LIMIT;
 	__builtin_memcpy(&outer->ip.saddr, &config->source6, 16);
 	__builtin_memcpy(&outer->ip.daddr, &peer->endpoint.address, 16);
-	seal_udp(&outer->udp, packet, peer);
+	seal_udp(&outer->udp, packet, config, peer);
 	seal_message(&outer->data, area);
 	if (address_equal(&config->source6, &unspecified))
 		return STAT_SEAL_NO_ENDPOINT;

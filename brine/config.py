@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class Config:
     mtu: int | None  #: of brine0; None: the underlay's less OVERHEAD
     object: Path  #: the BPF object
     port: int  #: UDP, ours
+    roaming: bool  #: whether this host does: bpf/roaming.h, daemon/roaming.py
     xdp_mode: str  #: of XDP_MODES
     paths: Paths
 
@@ -128,7 +129,7 @@ def parse(text: str, paths: Paths) -> Config:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(given, dict):
         raise ValueError("it is not an object")
-    known = {"bpffs", "copy_dscp", "interface", "max_peers", "mtu", "object", "port", "xdp_mode"}
+    known = {field.name for field in fields(Config)} - {"paths"}
     if missing := sorted(known - {"mtu"} - given.keys()):
         raise ValueError(f"{missing[0]} is missing")
     if unknown := sorted(given.keys() - known):
@@ -145,6 +146,7 @@ def parse(text: str, paths: Paths) -> Config:
         mtu=None if mtu is None else _number(given, "mtu", MINIMUM_MTU, 65535),
         object=_directory(given, "object"),
         port=_number(given, "port", 1, 65535),
+        roaming=_of(given, "roaming", bool),
         xdp_mode=mode,
         paths=paths,
     )

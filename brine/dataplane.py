@@ -127,9 +127,6 @@ def _change(config: Config, net: Net, target: Target) -> None:
             with Maps.open(old, lock) as before, Maps.open(new, lock) as maps:
                 migration.copy_tables(before, maps)
             _set_up(config, net, target, programs, new, old, (device, inside))
-        # brined begins anew with the new maps; one that does not answer finds out itself.
-        with contextlib.suppress(BrineError):
-            control_client.request(config.paths.control_socket, "reload")
     else:
         own.mkdir(mode=0o700, exist_ok=True)
         loaded = pins.object_digest(own) == target.digest
@@ -137,6 +134,10 @@ def _change(config: Config, net: Net, target: Target) -> None:
         _set_up(config, net, target, programs, own, own, (device, inside))
     net.set_up(inside.index)
     net.set_up(device.index)
+    # brined follows the settings, or begins anew with new maps, which one that does not
+    # answer finds out itself.
+    with contextlib.suppress(BrineError):
+        control_client.request(config.paths.control_socket, "reload")
 
 
 def _load(config: Config, directory: Path) -> dict[str, Program]:

@@ -29,7 +29,8 @@ from brine.records import (
     Traffic,
     boot_ns,
 )
-from brine.tables import TableMaps, pack_number, pin_directory
+from brine.roster import Endpoint
+from brine.tables import TableMaps, pack_number, pin_directory, unpack_endpoint
 
 __all__ = [
     "Association",
@@ -277,6 +278,11 @@ class Maps(TableMaps):
             peer_generation=data.peer_generation,
             key=bytes(data.key) if data.keyed else None,
         )
+
+    def moved_event(self, event: bytes) -> Endpoint | None:
+        """Where the packet of an EVENT_MOVED of :meth:`events` came from."""
+        at = ctypes.sizeof(self.layout.event)
+        return unpack_endpoint(self.layout.endpoint.from_buffer_copy(event, at))
 
     def events(self, handle: Callable[[bytes], None]) -> RingBuffer:
         """Consume the ring buffer; `handle` gets each struct event with its data."""

@@ -161,7 +161,9 @@ def settings(config: Config, underlay: Link, maps: Maps, device: Link, inside: L
     made.inside_ifindex = inside.index
     made.port = int.from_bytes(config.port.to_bytes(2, "big"), "little")
     made.brine0_mac[:] = device.mac
-    made.flags = maps.layout.enum("config_flag")["CONFIG_COPY_DSCP"] * config.copy_dscp
+    flags = maps.layout.enum("config_flag")
+    made.flags = flags["CONFIG_COPY_DSCP"] * config.copy_dscp
+    made.flags |= flags["CONFIG_ROAMING"] * config.roaming
     return made
 
 
@@ -224,7 +226,8 @@ def _compare_settings(
     config: Config, net: Net, underlay: Link, directory: Path | None
 ) -> tuple[list[str], list[str]]:
     dscp = "copied" if config.copy_dscp else "not copied"
-    after = [f"port {config.port}, DSCP {dscp}, underlay index {underlay.index}"]
+    roams = ", roaming" if config.roaming else ""
+    after = [f"port {config.port}, DSCP {dscp}, underlay index {underlay.index}{roams}"]
     device, inside = net.link(DEVICE), net.link(INSIDE)
     if directory is None or device is None or inside is None:
         return [], after

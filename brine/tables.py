@@ -127,12 +127,10 @@ class TableMaps:
             peer: Any = self.layout.peer.from_buffer_copy(self._read("peers", number))
             identity = bytes(peer.identity)
             if any(identity):
-                port = int.from_bytes(peer.endpoint.port.to_bytes(2, "little"), "big")
-                address = unpack_address(bytes(peer.endpoint.address.bytes))
                 found[number] = PeerEntry(
                     number=number,
                     identity=identity,
-                    endpoint=Endpoint(address, port) if port else None,
+                    endpoint=unpack_endpoint(peer.endpoint),
                     roaming=bool(peer.flags & self.layout.enum("peer_flag")["PEER_ROAMING"]),
                 )
         return found
@@ -275,6 +273,12 @@ class TableMaps:
         key.prefix_length = network.prefixlen + (96 if network.version == 4 else 0)
         key.address.bytes[:] = pack_address(network.network_address)
         return bytes(key)
+
+
+def unpack_endpoint(made: Any) -> Endpoint | None:
+    """What a struct endpoint says; None without a port."""
+    port = int.from_bytes(made.port.to_bytes(2, "little"), "big")
+    return Endpoint(unpack_address(bytes(made.address.bytes)), port) if port else None
 
 
 def pack_number(value: int) -> bytes:

@@ -57,6 +57,7 @@ class Brine(Tunnel):
                 "mtu": None,
                 "object": str(bpf_object),
                 "port": PORT,
+                "roaming": False,
                 "xdp_mode": "native",
             }
             paths.config.write_text(json.dumps(settings))

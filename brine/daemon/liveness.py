@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the passing of time asks for, told from what the data path notes of each peer.
 
-    received data, sent nothing for 10 s        keepalive
+    received data, sent nothing for 10 s        keepalive; from a peer that roams, anything
     sent data, authenticated nothing for 15 s   exchange
-    neither sent nor received data for 360 s    erase
+    neither sent nor received data for 360 s    erase, unless one of the two roams (roaming.py)
     a first packet opened, its event was lost   the same as with the event
 
 Called every half second; peers without an association cost nothing.
@@ -36,6 +36,7 @@ class Liveness:
         exchanges: Exchanges,
         ways: Ways,
     ) -> None:
+        self.roams = False  #: whether this host does
         self._table = table
         self._timers = timers
         self._associations = associations
@@ -63,15 +64,18 @@ class Liveness:
             peer.unanswered = state.last_data_sent
         elif now - peer.unanswered >= DEAD and peer.attempt is None:
             self._exchanges.initiate(peer, "no answer")
-        if state.last_data_received <= state.last_sent + GRAIN:
+        # One that roams must learn from us that it still reaches us.
+        received = state.last_received if peer.roaming else state.last_data_received
+        if received <= state.last_sent + GRAIN:
             peer.unsent = None
         elif peer.unsent is None or peer.unsent <= state.last_sent:
-            peer.unsent = state.last_data_received
+            peer.unsent = received
         elif now - peer.unsent >= KEEPALIVE:
             self._ways.keepalive(peer.number)
             peer.unsent = None
 
-    @staticmethod
-    def _idle(peer: Peer, state: PeerState, now: int) -> bool:
+    def _idle(self, peer: Peer, state: PeerState, now: int) -> bool:
         newest = max(living.created for living in peer.living)
+        if self.roams or peer.roaming:
+            return now - max(newest, state.last_received) >= IDLE
         return now - max(newest, state.last_data_sent, state.last_data_received) >= IDLE

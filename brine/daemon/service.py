@@ -27,6 +27,7 @@ from brine.daemon.loop import Loop
 from brine.daemon.notify import Notifier
 from brine.daemon.peers import Living, Peer, PeerTable
 from brine.daemon.ratchet import REKEY_INTERVAL, Ratchets
+from brine.daemon.roaming import Roaming
 from brine.daemon.settings import Members
 from brine.daemon.sockets import Underlay
 from brine.daemon.timers import SECOND, Timers
@@ -115,6 +116,9 @@ class Service:
         )
         self._exchanges.associations = self._associations
         self._liveness = Liveness(
+            self._table, self._timers, self._associations, self._exchanges, ways
+        )
+        self._roaming = Roaming(
             self._table, self._timers, self._associations, self._exchanges, ways
         )
         self._ratchets = Ratchets(
@@ -266,6 +270,10 @@ class Service:
             self._confirmed(peer, event.association)
         elif event.kind == self._kinds["EVENT_RATCHET"]:
             self._ratchets.moved(peer, event.association)
+        elif event.kind == self._kinds["EVENT_MOVED"] and peer.roaming:
+            source = self.maps.moved_event(record)
+            if source is not None and source != peer.endpoint:
+                self._moved(peer, source)
 
     def _confirmed(self, peer: Peer, number: int) -> None:
         for living in list(peer.living):
@@ -281,6 +289,7 @@ class Service:
     def _tick(self) -> None:
         self._timers.after(TICK, self._tick)
         self._liveness.tick()
+        self._roaming.tick()
         self._ratchets.tick()
         now = boot_ns()
         dirty = self._floors.dirty or self._associations.dirty
@@ -322,6 +331,7 @@ class Service:
 
     def _bind(self) -> None:
         """Have the sockets where the data path sends from and listens."""
+        self._liveness.roams = self._roaming.here = self._config.roaming
         binding = settings.binding(self._config, self.maps)
         self._underlay.bind(binding)
         if binding.source4 is None and binding.source6 is None:  # until the peers are applied

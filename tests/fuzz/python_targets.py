@@ -190,6 +190,7 @@ def _config(_build: Path) -> Target:
         "mtu": None,
         "object": "/opt/brine/brine.bpf.o",
         "port": 4747,
+        "roaming": False,
         "xdp_mode": "native",
     }
 

@@ -64,6 +64,7 @@ def make(
         roster = roster_of(made, version, roaming)
         for number, host in enumerate(made):
             host.configure(roster, psks[number] if psks else None)
+            host.change(roaming=number + 1 in roaming)
             host.apply()
             host.start()
         return made

@@ -85,6 +85,7 @@ class Host:
             "mtu": None,
             "object": str(self._object),
             "port": PORT,
+            "roaming": False,
             "xdp_mode": "native",
         }
         self.paths.config.write_text(json.dumps(settings))

@@ -129,3 +129,13 @@ def damage_mac(host: Host) -> None:
 def damage_guard(host: Host) -> None:
     with Net() as net:
         guard.take(net, guard.guarded(net))
+
+
+def address_of(host: Host, action: str, address: str, bits: int = 24) -> None:
+    """Add or delete an underlay address."""
+    with host.namespace.entered(), IPRoute() as ip:
+        # else the first address of a network takes the others with it
+        Path("/proc/sys/net/ipv4/conf/eth0/promote_secondaries").write_text("1")
+        index = ip.link_lookup(ifname="eth0")[0]
+        flags = {"flags": 2} if ":" in address and action == "add" else {}
+        ip.addr(action, index=index, address=address, prefixlen=bits, **flags)

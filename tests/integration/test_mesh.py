@@ -199,11 +199,14 @@ def test_data_of_an_unknown_index_leads_to_an_exchange(make: Make, version: int)
 
 def test_roaming_peer_is_followed(make: Make) -> None:
     home, rover = make(2, roaming={2})
-    assert home.peer(rover)["endpoint"] is None
-    assert home.ping(rover.inner4) is None
+
+    def found() -> bool:
+        """the rover, which nobody knew the endpoint of, has made itself known"""
+        return bool(home.peer(rover)["endpoint"] == f"{rover.underlay4.ip}:{PORT}")
+
+    eventually(found)
+    home.reach(rover)
     assert rover.ping(home.inner4) is not None
-    assert home.peer(rover)["endpoint"] == f"{rover.underlay4.ip}:{PORT}"
-    assert home.ping(rover.inner4) is not None
 
 
 def test_verify_says_who_answers_and_why_others_do_not(make: Make) -> None:

@@ -27,6 +27,7 @@ from tests.bpf import packets
 from tests.integration.conftest import Make
 from tests.integration.hosts import PORT, Host, eventually, roster_of
 from tests.integration.namespaces import Switch
+from tests.integration.steps import address_of
 from tests.integration.test_attacks import device
 from tests.integration.test_attacks_exchange import LOW_ORDER
 from tests.integration.test_mesh import confirmed
@@ -71,16 +72,6 @@ def transfer(one: Host, two: Host, address: Address, port: int, size: int = 1 <<
             with one.inside(socket.create_connection, (str(address), port), 20) as connection:
                 connection.sendall(data)
             assert taken.result() == hashlib.sha256(data).hexdigest()
-
-
-def address_of(host: Host, action: str, address: str, bits: int = 24) -> None:
-    """Add or delete an underlay address."""
-    with host.namespace.entered(), IPRoute() as ip:
-        # else the first address of a network takes the others with it
-        Path("/proc/sys/net/ipv4/conf/eth0/promote_secondaries").write_text("1")
-        index = ip.link_lookup(ifname="eth0")[0]
-        flags = {"flags": 2} if ":" in address and action == "add" else {}
-        ip.addr(action, index=index, address=address, prefixlen=bits, **flags)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -164,7 +155,7 @@ def test_roaming(make: Make, version: int) -> None:
     address_of(rover, "add", new, bits)
     address_of(rover, "del", old, bits)
     rover.apply_peers()
-    rover.ask("rotate")
+    exchanges = home.association(rover)
     rover.reach(home)
 
     def followed() -> bool:
@@ -174,6 +165,10 @@ def test_roaming(make: Make, version: int) -> None:
 
     eventually(followed)
     assert home.ping(rover.inner4) is not None
+    there = home.association(rover)
+    assert exchanges is not None
+    assert there is not None
+    assert there["local_index"] == exchanges["local_index"]  # by data alone
 
 
 def test_allowed_ips_move_between_peers(make: Make) -> None:

@@ -20,6 +20,7 @@ from brine.daemon.indices import Indices
 from brine.daemon.journal import ERROR, Log
 from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.roaming import Roaming
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps
 from brine.daemon.ways import Ways
@@ -209,6 +210,7 @@ class Host:
         self.confirmed_floors: dict[bytes, bytes] = {}
         self.reserved = 0
         self.running = False
+        self.roams = False
         world.hosts.append(self)
 
     def knows(self, number: int, peer: Host, roaming: bool = False) -> None:
@@ -243,6 +245,10 @@ class Host:
         self.liveness = Liveness(
             self.table, self.timers, self.associations, self.exchanges, self.ways
         )
+        self.roaming = Roaming(
+            self.table, self.timers, self.associations, self.exchanges, self.ways
+        )
+        self.liveness.roams = self.roaming.here = self.roams
         adopted = self.associations.adopt(self.table)
         self.running = True
         self._tick()
@@ -270,6 +276,7 @@ class Host:
 
     def _tick(self) -> None:
         self.liveness.tick()
+        self.roaming.tick()
         self.timers.after(TICK, self._tick)
 
     def _send(self, message: bytes, to: Endpoint) -> bool:

@@ -22,6 +22,7 @@ CONFIG = {
     "mtu": None,
     "object": "/nowhere/brine.bpf.o",
     "port": 4747,
+    "roaming": False,
     "xdp_mode": "auto",
 }
 

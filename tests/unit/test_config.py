@@ -20,6 +20,7 @@ GIVEN: dict[str, Any] = {
     "mtu": None,
     "object": "/opt/brine/brine.bpf.o",
     "port": 4747,
+    "roaming": False,
     "xdp_mode": "auto",
 }
 
@@ -38,11 +39,13 @@ def test_what_the_role_writes() -> None:
         mtu=None,
         object=Path("/opt/brine/brine.bpf.o"),
         port=4747,
+        roaming=False,
         xdp_mode="auto",
         paths=paths,
     )
     assert read(mtu=1280).mtu == 1280
     assert read(copy_dscp=True).copy_dscp is True
+    assert read(roaming=True).roaming is True
 
 
 def test_an_mtu_that_is_not_there_is_derived() -> None:

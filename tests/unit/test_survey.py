@@ -24,6 +24,7 @@ def config(mode: str = "auto", mtu: int | None = None) -> Config:
         mtu=mtu,
         object=Path("/opt/brine/brine.bpf.o"),
         port=4747,
+        roaming=False,
         xdp_mode=mode,
         paths=Paths(),
     )
