@@ -12,7 +12,7 @@ import hmac
 import os
 import struct
 
-from nacl.bindings import crypto_secretbox_easy, crypto_secretbox_open_easy
+from nacl.bindings import crypto_secretbox, crypto_secretbox_open
 from nacl.exceptions import CryptoError
 
 from brine import keys
@@ -206,7 +206,7 @@ def seal_cookie(layout: Layout, receiver: int, cookie_key: bytes, cookie: bytes)
     message.receiver = receiver
     nonce = os.urandom(layout.enum("wire_size")["COOKIE_NONCE_SIZE"])
     message.nonce[:] = nonce
-    message.sealed[:] = crypto_secretbox_easy(cookie, nonce, cookie_key)
+    message.sealed[:] = crypto_secretbox(cookie, nonce, cookie_key)
     return bytes(message)
 
 
@@ -219,6 +219,6 @@ def open_cookie(layout: Layout, data: bytes, receiver: int, cookie_key: bytes) -
     if message.receiver != receiver:
         raise Refused("a COOKIE for another index")
     try:
-        return crypto_secretbox_open_easy(bytes(message.sealed), bytes(message.nonce), cookie_key)
+        return crypto_secretbox_open(bytes(message.sealed), bytes(message.nonce), cookie_key)
     except CryptoError:
         raise Refused("a COOKIE that does not authenticate") from None
