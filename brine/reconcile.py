@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brine import control_client, guard, identity, pins, plan
+from brine import control_client, guard, identity, pins, plan, sources
 from brine.config import DEVICE, Config, Paths
 from brine.errors import BrineError
 from brine.locking import locked
 from brine.maps import Maps
 from brine.netdev import Net, Route
 from brine.plan import Device, Sources, Tables
-from brine.records import RouteValues, pack_address, unpack_address
+from brine.records import RouteValues
 from brine.roster import Entry, Network, Roster
 from brine.roster import load as load_roster
 
@@ -108,11 +108,6 @@ def _nothing_yet(
 
 def _read(maps: Maps, net: Net) -> State:
     device = net.link(DEVICE)
-    settings = maps.config()
-    sources = []
-    for field in (settings.source4, settings.source6):
-        raw = bytes(field.bytes)
-        sources.append(unpack_address(raw) if any(raw) else None)
     routes = net.routes()
     there = Device()
     if device is not None:
@@ -125,7 +120,7 @@ def _read(maps: Maps, net: Net) -> State:
     return State(
         Tables(maps.peers(), maps.routes(), maps.endpoints()),
         there,
-        Sources(*sources),
+        sources.read(maps),
         frozenset(route.network for route in routes if route.device is None),
     )
 
@@ -149,15 +144,15 @@ def _plan(
     plan.refuse_leaks(roster, net.foreign_routes())
     values, max_peers = maps.route_values, maps.max_peers
     tables = plan.plan_tables(roster, own, current.tables, max_peers, values)
-    sources = plan.choose_sources(usable, own.endpoint if own else None)
+    chosen = plan.choose_sources(usable, own.endpoint if own else None)
     names = _names(roster)
-    notes = plan.unreachable(tables, sources, names)
+    notes = plan.unreachable(tables, chosen, names)
     device = current.device
     if own is not None:
         device, more = plan.plan_device(roster, own)
         notes += more
     guarded = guard.wanted(roster, own.public_key if own else None)
-    return State(tables, device, sources, frozenset(guarded)), notes
+    return State(tables, device, chosen, frozenset(guarded)), notes
 
 
 # the change
@@ -172,13 +167,7 @@ def _change(maps: Maps, net: Net, current: State, wanted: State) -> None:
     _change_peers(maps, current.tables, wanted.tables)
     _give_prefixes(maps, current.tables, wanted.tables)
     if current.sources != wanted.sources:
-        settings = maps.config()
-        for field, address in (
-            (settings.source4, wanted.sources.ipv4),
-            (settings.source6, wanted.sources.ipv6),
-        ):
-            field.bytes[:] = pack_address(address) if address else bytes(16)
-        maps.write_config(settings)
+        sources.write(maps, wanted.sources)
     _change_device(net, device.index, current.device, wanted.device)
     guard.take(net, current.guarded - wanted.guarded)
 

@@ -57,6 +57,13 @@ class Roaming:
             elif now - self._associations.state(peer).last_sent >= KEEPALIVE:
                 self._ways.keepalive(peer.number)
 
+    def moved(self) -> None:
+        """This host is elsewhere, as its peers see by its next packets."""
+        if self.here:
+            for peer in self._table:
+                if peer.current is not None:
+                    self._ways.keepalive(peer.number)
+
     def _lost(self, peer: Peer, now: int) -> bool:
         if peer.current is None:
             return not peer.living

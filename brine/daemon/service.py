@@ -11,9 +11,10 @@ from typing import Any
 
 import brine
 from brine import config as configuration
-from brine import keys
+from brine import keys, sources
 from brine.config import DEVICE, Config
 from brine.daemon import settings, state
+from brine.daemon.addresses import Addresses
 from brine.daemon.associations import Associations
 from brine.daemon.control_socket import ControlSocket
 from brine.daemon.exchanges import Exchanges
@@ -36,6 +37,7 @@ from brine.daemon.ways import Ways
 from brine.errors import BrineError
 from brine.exchange import Credential
 from brine.libbpf import RingBuffer
+from brine.locking import Busy
 from brine.maps import Maps
 from brine.records import ControlError, StaleMaps, boot_ns
 from brine.roster import Endpoint
@@ -78,6 +80,7 @@ class Service:
         self._lanes = maps.layout.enum("map_size")["LANES"]
         self._injector = Injector(DEVICE, maps.layout)
         self._underlay = Underlay(self.loop, self._datagram)
+        self._addresses = Addresses(self.loop, self._addresses_changed)
         self._control = ControlSocket(
             self.loop,
             config.paths.control_socket,
@@ -156,6 +159,10 @@ class Service:
             raise BrineError(
                 f"{DEVICE} cannot be written to: {error.strerror}", "run `brine dataplane apply`"
             ) from None
+        try:
+            self._addresses.open()
+        except OSError as error:
+            self._log.warning("addresses not watched", cause=error.strerror)
         self._bind()
         self._read_peers()
         former = self._remembered.credentials
@@ -219,6 +226,7 @@ class Service:
         except OSError as error:
             self._log.error("state not saved", cause=error.strerror)
         self._control.close()
+        self._addresses.close()
         self._underlay.close()
         self._injector.close()
         if self._ring is not None:
@@ -336,6 +344,22 @@ class Service:
         self._underlay.bind(binding)
         if binding.source4 is None and binding.source6 is None:  # until the peers are applied
             self._log.warning("no underlay address", interface=binding.interface)
+
+    def _addresses_changed(self) -> bool:
+        """False: to be asked again."""
+        own = self._identities.members.entries.get(self._identities.own)
+        try:
+            found = sources.follow(self._config, self.maps, own.endpoint if own else None)
+        except Busy:
+            return False
+        except BrineError as error:
+            self._log.error("source not followed", cause=error.cause, next_step=error.next_step)
+            return True
+        if found is not None:
+            self._log.info("source moved", source4=found.ipv4, source6=found.ipv6)
+            self._bind()
+            self._roaming.moved()
+        return True
 
     def _read_peers(self) -> None:
         """Follow the maps: who is new, who is gone, who is elsewhere."""

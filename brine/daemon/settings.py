@@ -5,15 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from brine import identity, keys, roster, rotation
+from brine import identity, keys, roster, rotation, sources
 from brine.config import Config, Paths
 from brine.daemon.sockets import Binding
 from brine.exchange import Credential
 from brine.maps import Maps
-from brine.records import unpack_address
-from brine.roster import Address, Entry
+from brine.roster import Entry
 
 
 def credentials(paths: Paths) -> tuple[Credential, ...]:
@@ -56,16 +54,11 @@ def members(paths: Paths) -> Members:
 
 def binding(config: Config, maps: Maps) -> Binding:
     """Where the data path sends from and listens."""
-    settings = maps.config()
+    settings, found = maps.config(), sources.read(maps)
     return Binding(
-        source4=_source(settings.source4),
-        source6=_source(settings.source6),
+        source4=found.ipv4,
+        source6=found.ipv6,
         port=int.from_bytes(settings.port.to_bytes(2, "little"), "big"),
         interface=config.interface,
         index=settings.underlay_ifindex,
     )
-
-
-def _source(address: Any) -> Address | None:
-    raw = bytes(address.bytes)
-    return unpack_address(raw) if any(raw) else None

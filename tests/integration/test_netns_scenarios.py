@@ -154,9 +154,7 @@ def test_roaming(make: Make, version: int) -> None:
     }[version]
     address_of(rover, "add", new, bits)
     address_of(rover, "del", old, bits)
-    rover.apply_peers()
     exchanges = home.association(rover)
-    rover.reach(home)
 
     def followed() -> bool:
         """home sends to where the rover is"""
