@@ -69,6 +69,9 @@ fuzz: bootstrap ## Fuzz what reads untrusted bytes (FUZZ_SECONDS=20 for each of 
 bench: bootstrap ## Measure brine beside other tunnels (about half an hour; ROUNDS=3)
 	python -m bench --rounds $(or $(ROUNDS),3)
 
+count: bootstrap ## How large each BPF program is; fails if one is above its limit
+	python -m tests.bpf.count
+
 lint: bootstrap ## Every static check
 	scripts/lint
 
@@ -76,4 +79,4 @@ build: bootstrap ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
 
 .PHONY: help bootstrap bootstrap-lab lab lab-shell lab-down lab-clean \
-        test test-fast test-lab test-vm fuzz bench lint build
+        test test-fast test-lab test-vm fuzz bench count lint build

@@ -73,12 +73,11 @@ def test_open_fences_before_it_copies_and_marks_by_exchange(bpf_object: Path) ->
 
 
 def test_the_verifier_is_far_from_giving_up(loaded: Loaded) -> None:
-    """It does at a million steps; older kernels take more of them for the same program."""
+    """And no program has grown unnoticed."""
     found = count.sizes(loaded)
     print(count.table(found))
-    for name, size in found.items():
-        assert 0 < size.verified < 100_000, name
-        assert size.instructions < 25_000, name
+    assert all(size.verified and size.instructions for size in found.values())
+    assert not count.over(found)
 
 
 @pytest.mark.parametrize("program", ["seal", "open", "control"])
