@@ -66,8 +66,8 @@ test-vm: ## Tests in virtual machines with Debian's kernels
 fuzz: bootstrap ## Fuzz what reads untrusted bytes (FUZZ_SECONDS=20 for each of 12 targets)
 	python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),20) $(FUZZ_TARGETS)
 
-bench: bootstrap ## Measure brine beside other tunnels (about half an hour; ROUNDS=3)
-	python -m bench --rounds $(or $(ROUNDS),3)
+bench: bootstrap ## Measure, and write docs/performance.md (half an hour; ROUNDS=3, PARTS=...)
+	python -m bench --rounds $(or $(ROUNDS),3) $(PARTS)
 
 count: bootstrap ## How large each BPF program is; fails if one is above its limit
 	python -m tests.bpf.count

@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import struct
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.results import Results, Settings
+from bench.tunnels.brine import build
 from brine import keys, messages
 from brine.layout import Layout
 from brine.libbpf import Object, Program
 from brine.maps import boot_ns
+from tests.bpf.host import on_cpu
 
-ROOT = Path(__file__).resolve().parents[1]
+SECTION = "forged"
+ROUNDS = 50  #: of which the least counts
 OURS, THEIRS, PORTS = bytes((192, 0, 2, 1)), bytes((203, 0, 113, 7)), (50000, 4747)
 MAPPED = bytes(10) + b"\xff\xff"
 AWAITED = 7
@@ -157,20 +160,29 @@ def measure(target: Target, rounds: int) -> dict[str, int]:
     return found
 
 
+def on_one_cpu(path: Path | None, cpu: int, rounds: int) -> dict[str, int]:
+    """The same on that CPU, of the object at `path`, or of a new one."""
+    with tempfile.TemporaryDirectory() as name, on_cpu(cpu):
+        return measure(Target(path or build(Path(name))), rounds)
+
+
+def run(settings: Settings, results: Results) -> None:
+    """As a part of the whole: an entry is one row in one round."""
+    results.begin(SECTION)
+    print("bench: forged", flush=True)
+    for number in range(settings.rounds):
+        found = on_one_cpu(None, max(os.sched_getaffinity(0)), ROUNDS)
+        for name, cost in found.items():
+            results.add(SECTION, {"round": number, "name": name, "ns": cost})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--rounds", type=int, default=50, metavar="N")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--object", type=Path, metavar="FILE", help="instead of building one")
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {arguments.cpu})
-    with tempfile.TemporaryDirectory() as name:
-        path = arguments.object
-        if path is None:
-            make = ["make", "--quiet", "-C", str(ROOT / "bpf"), f"BUILD={name}"]
-            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-            path = Path(name) / "brine.bpf.o"
-        found = measure(Target(path), arguments.rounds)
+    found = on_one_cpu(arguments.object, arguments.cpu, arguments.rounds)
     print(f"{platform.machine()}, Linux {platform.release()}; least of {arguments.rounds} rounds\n")
     print("| dropped | ns | a second and CPU |\n|---|---|---|")
     for row, cost in found.items():

@@ -14,10 +14,9 @@ from pathlib import Path
 from bench.rig import Rig
 from bench.tunnels.base import wait_for
 
-TCP_SECONDS = 3
-FLOOD_SECONDS = 2
 SMALL_PACKET = 64 - 20 - 8  # an IPv4 packet of 64 bytes
 PINGS = 2000
+RTT_SECONDS = 60  #: at most
 IPERF_PORT, FLOOD_PORT, ECHO_PORT = 5201, 5301, 5302
 
 
@@ -52,15 +51,15 @@ def reachable(rig: Rig) -> None:
     wait_for(answers, "the far side does not answer", 30)
 
 
-def tcp(rig: Rig, flows: int) -> tuple[float, float]:
+def tcp(rig: Rig, flows: int, seconds: float) -> tuple[float, float]:
     """Gbit/s, and CPU seconds per GB, of `flows` TCP flows."""
     server = rig.start(rig.b, "iperf3", "--server", "--one-off", "--port", str(IPERF_PORT))
     time.sleep(0.3)
     before = cpu_seconds()
     output = rig.a.run(
         *("iperf3", "--json", "--client", rig.b.inner, "--port", str(IPERF_PORT)),
-        *("--time", str(TCP_SECONDS), "--parallel", str(flows)),
-        timeout=TCP_SECONDS + 30,
+        *("--time", f"{seconds:.0f}", "--parallel", str(flows)),
+        timeout=seconds + 30,
     )
     spent = cpu_seconds() - before
     server.wait(timeout=10)
@@ -68,38 +67,44 @@ def tcp(rig: Rig, flows: int) -> tuple[float, float]:
     return received["bits_per_second"] / 1e9, spent / (received["bytes"] / 1e9)
 
 
-def packets(rig: Rig, traffic: str) -> float:
+def packets(rig: Rig, traffic: str, seconds: float) -> float:
     """Small packets delivered per second."""
     receiver = subprocess.Popen(
-        rig.b.command(traffic, "receive", str(FLOOD_PORT), str(FLOOD_SECONDS + 1.5)),
+        rig.b.command(traffic, "receive", str(FLOOD_PORT), f"{seconds + 1.5:g}"),
         stdout=subprocess.PIPE,
         text=True,
     )
     time.sleep(0.3)
     rig.a.run(
-        *(traffic, "send", rig.b.inner, str(FLOOD_PORT)), str(SMALL_PACKET), str(FLOOD_SECONDS)
+        *(traffic, "send", rig.b.inner, str(FLOOD_PORT)),
+        *(str(SMALL_PACKET), f"{seconds:g}"),
+        timeout=seconds + 30,
     )
-    output, _ = receiver.communicate(timeout=20)
-    _, count, seconds = output.split()
-    return int(count) / float(seconds) if float(seconds) else 0.0
+    output, _ = receiver.communicate(timeout=seconds + 30)
+    _, count, took = output.split()
+    return int(count) / float(took) if float(took) else 0.0
 
 
 def rtt(rig: Rig, traffic: str) -> float:
     """Median round-trip time in µs of a UDP packet."""
-    rig.start(rig.b, traffic, "echo", str(ECHO_PORT), "4")
+    echo = rig.start(rig.b, traffic, "echo", str(ECHO_PORT), str(RTT_SECONDS))
     time.sleep(0.3)
-    output = rig.a.run(traffic, "ping", rig.b.inner, str(ECHO_PORT), str(PINGS), timeout=60)
+    output = rig.a.run(
+        traffic, "ping", rig.b.inner, str(ECHO_PORT), str(PINGS), timeout=RTT_SECONDS
+    )
+    echo.terminate()
+    echo.wait(timeout=10)
     times = [int(word) for word in output.split()]
     if len(times) < PINGS // 2:
         raise RuntimeError(f"{PINGS - len(times)} of {PINGS} packets were lost on an idle path")
     return statistics.median(times) / 1000
 
 
-def measure(rig: Rig, traffic: str, map_memory: int) -> Figures:
-    """All figures, one after the other."""
+def measure(rig: Rig, traffic: str, map_memory: int, seconds: float) -> Figures:
+    """All figures, one after the other, each over so many seconds."""
     reachable(rig)
-    tcp1, cpu = tcp(rig, 1)
-    tcp2, _ = tcp(rig, 2)
+    tcp1, cpu = tcp(rig, 1, seconds)
+    tcp2, _ = tcp(rig, 2, seconds)
     delay = rtt(rig, traffic)
-    rate = packets(rig, traffic)
+    rate = packets(rig, traffic, seconds)
     return Figures(tcp1, tcp2, rate, delay, cpu, rig.memory(), map_memory)

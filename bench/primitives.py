@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib
-import json
 import os
 import platform
 import statistics
@@ -29,9 +28,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.results import Results, Settings
+from bench.tunnels.brine import build
 from brine.libbpf import Object
+from tests.bpf.host import on_cpu
 
-ROOT = Path(__file__).resolve().parents[1]
+SECTION = "primitives"
+ROUNDS = 5  #: for each round of the whole: they are short
 ZERO = bytes(4)
 RUNS, RUN_NS = 5, 3e6  # of a round of one primitive on one side
 KEY, NONCE = bytes(range(32)), bytes(range(24))
@@ -193,36 +196,46 @@ def table(rows: list[Primitive], machine: str) -> str:
     return "\n".join(lines)
 
 
+def measured(path: Path | None, cpu: int, rounds: int) -> list[Primitive]:
+    """All rows after so many rounds on that CPU, of the object at `path`, or of a new one."""
+    with tempfile.TemporaryDirectory() as name, on_cpu(cpu):
+        theirs = Theirs(Path(name))
+        rows = primitives(Ours(path or build(Path(name))), theirs)
+        for _ in range(rounds):
+            for row in rows:
+                row.round()
+    return rows
+
+
+def run(settings: Settings, results: Results) -> None:
+    """As a part of the whole: an entry is one primitive in one round."""
+    results.begin(SECTION)
+    print("bench: primitives", flush=True)
+    for row in measured(None, last_cpu(), ROUNDS * settings.rounds):
+        for number, (ours, theirs) in enumerate(row.rounds):
+            results.add(
+                SECTION,
+                {"round": number, "name": row.name, "bpf_ns": ours, "libsodium_ns": theirs},
+            )
+
+
+def last_cpu() -> int:
+    """The one that the first processes are least on."""
+    return max(os.sched_getaffinity(0))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=15, metavar="N")
-    parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), metavar="N")
+    parser.add_argument("--cpu", type=int, default=last_cpu(), metavar="N")
     parser.add_argument("--object", type=Path, metavar="FILE", help="instead of building one")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="write them as JSON, too")
     arguments = parser.parse_args()
-
-    os.sched_setaffinity(0, {arguments.cpu})
-    with tempfile.TemporaryDirectory() as name:
-        path = arguments.object
-        if path is None:
-            make = ["make", "--quiet", "-C", str(ROOT / "bpf"), f"BUILD={name}"]
-            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-            path = Path(name) / "brine.bpf.o"
-        theirs = Theirs(Path(name))
-        rows = primitives(Ours(path), theirs)
-        for _ in range(arguments.rounds):
-            for row in rows:
-                row.round()
+    rows = measured(arguments.object, arguments.cpu, arguments.rounds)
     machine = (
         f"{platform.machine()}, Linux {platform.release()}, PyNaCl {version('pynacl')};"
         f" median (least–most) of {arguments.rounds} rounds"
     )
     print(table(rows, machine))
-    if arguments.results:
-        figures = {row.name: row.figures() for row in rows}
-        arguments.results.write_text(
-            json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n"
-        )
     return 0
 
 

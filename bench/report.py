@@ -1,105 +1,134 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The results as a line, a table and a chart."""
+"""Write docs/performance.md and its chart from a run's results:
+
+python -m bench.report build/bench/results.json [--docs DIRECTORY]
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+import argparse
+import json
 from pathlib import Path
-from typing import Any
 
-from matplotlib import pyplot
+from bench import breakdown, chart, prose, tables
+from bench.results import ROOT
+from bench.targets import PLACEMENTS, Data, all_targets
 
-COLUMNS = (
-    ("tcp1", "TCP 1 flow, Gbit/s", 1.0, 2),
-    ("tcp2", "TCP 2 flows, Gbit/s", 1.0, 2),
-    ("packets", "64-byte packets, k/s", 1e-3, 0),
-    ("rtt", "round trip, µs", 1.0, 0),
-    ("cpu", "CPU s per GB", 1.0, 1),
-    ("memory", "resident, MB", 1e-6, 0),
-    ("map_memory", "maps, MB", 1e-6, 1),
-)
 HEADINGS = {
     "placed": "As the machine places it",
-    "spread": "The two hosts' receive work on different CPUs",
+    "spread": "With the two hosts' receive work on different CPUs",
 }
-REFERENCE = "brine"
 
 
-def line(figures: Mapping[str, float]) -> str:
-    """One round, for the progress."""
-    return "  ".join(
-        f"{label} {figures[key] * factor:.{digits}f}" for key, label, factor, digits in COLUMNS
-    )
+def render(data: Data, docs: Path) -> None:
+    """`performance.md` and `performance.png` in that directory."""
+    docs.mkdir(parents=True, exist_ok=True)
+    image = bool(data.get("tunnels"))
+    if image:
+        chart.image(data, docs / "performance.png")
+    (docs / "performance.md").write_text(document(data, image), encoding="utf-8")
 
 
-def grouped(results: Mapping[str, Any], placement: str) -> dict[str, dict[str, list[float]]]:
-    """Name -> figure -> values of all rounds, in the order of the run."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for entry in results["rounds"]:
-        if entry["placement"] == placement:
-            figures = found.setdefault(entry["name"], {})
-            for key, *_ in COLUMNS:
-                figures.setdefault(key, []).append(entry[key])
-    return found
-
-
-def cell(values: list[float], factor: float, digits: int) -> str:
-    """Median (min–max)."""
-    low, middle, high = (
-        f"{number * factor:.{digits}f}"
-        for number in (min(values), statistics.median(values), max(values))
-    )
-    return middle if len(values) == 1 else f"{middle} ({low}–{high})"
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """Markdown: medians, least and most, and brine's ratio to each."""
-    machine = results["machine"]
-    lines = [
-        f"{machine['cpus']} × {machine['processor']}, Linux {machine['kernel']}; median (min–max)."
+def document(data: Data, image: bool) -> str:
+    """The whole of it; a part without results is left out."""
+    blocks = [
+        "# What brine performs",
+        machine(data),
+        prose.INTRODUCTION,
+        failures(data),
+        "## Targets",
+        prose.TARGETS,
+        targets(data),
+        *tunnels(data, image),
+        *section("Primitives", prose.PRIMITIVES, tables.primitives(data)),
+        *section("Peers", prose.SCALING, tables.scaling(data)),
+        *section("A restart", prose.RESTART, tables.restart(data)),
+        *profile(data),
+        *section("Forged messages", prose.FORGED, tables.forged(data)),
+        versions(data),
     ]
-    for placement, heading in HEADINGS.items():
-        found = grouped(results, placement)
-        if not found:
-            continue
-        labels = [label for _, label, *_ in COLUMNS]
-        lines += ["", f"**{heading}**", ""]
-        lines += ["| | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
-        for name, figures in found.items():
-            cells = [cell(figures[key], factor, digits) for key, _, factor, digits in COLUMNS]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        if REFERENCE in found:
-            lines += ["", "brine as a multiple of each:", ""]
-            keys = [key for key, *_ in COLUMNS[:5]]
-            lines += ["| | " + " | ".join(labels[:5]) + " |", "|---" * 6 + "|"]
-            for name, figures in found.items():
-                if name == REFERENCE:
-                    continue
-                ratios = [
-                    statistics.median(found[REFERENCE][key]) / statistics.median(figures[key])
-                    for key in keys
-                ]
-                lines.append(f"| {name} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return "\n".join([*lines, "", f"Versions: {versions}.", ""])
+    return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def chart(results: Mapping[str, Any], path: Path) -> None:
-    """Throughput, packet rate and round trip, a bar a tunnel."""
-    found = grouped(results, "spread") or grouped(results, "placed")
-    names = [name for name in found if not name.startswith("plain")]
-    panels = [column for column in COLUMNS if column[0] in ("tcp1", "packets", "rtt")]
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 0.45 * len(names) + 1.5))
-    for axis, (key, label, factor, _) in zip(axes, panels, strict=True):
-        values = [statistics.median(found[name][key]) * factor for name in names]
-        colors = ["#c0392b" if name == REFERENCE else "#7f8c8d" for name in names]
-        axis.barh(names, values, color=colors)
-        axis.invert_yaxis()
-        axis.set_title(label, fontsize=10)
-        axis.bar_label(axis.containers[0], fmt="%.3g", fontsize=8, padding=2)
-        axis.margins(x=0.15)
-        if axis is not axes[0]:
-            axis.set_yticklabels([])
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+def section(heading: str, said: str, table: str) -> list[str]:
+    return [f"## {heading}", said, table] if table else []
+
+
+def machine(data: Data) -> str:
+    known = data["machine"]
+    return (
+        f"Measured on {known['cpus']} × {known['processor']} ({known['architecture']},"
+        f" {known['memory'] / 2**30:.0f} GiB), Linux {known['kernel']}, {known['when']}, commit"
+        f" {known['commit']}; {data['settings']['rounds']} rounds, load average"
+        f" {known['load']:.1f} before."
+    )
+
+
+def versions(data: Data) -> str:
+    known = ", ".join(f"{name} {value}" for name, value in data["machine"]["versions"].items())
+    return f"Versions: {known}."
+
+
+def failures(data: Data) -> str:
+    if not data["failures"]:
+        return ""
+    lines = [
+        f"- {one['section']}, {one['what']}: {one['error'].splitlines()[0] if one['error'] else ''}"
+        for one in data["failures"]
+    ]
+    return "\n".join(["**Not everything could be measured:**", "", *lines])
+
+
+def targets(data: Data) -> str:
+    lines = [target.line() for target in all_targets(data)]
+    return "\n".join(["| | wanted | measured | |", "|---|---|---|---|", *lines])
+
+
+def tunnels(data: Data, image: bool) -> list[str]:
+    if not image:
+        return []
+    blocks = [
+        "## Beside other tunnels",
+        prose.TUNNELS,
+        "![Throughput, packet rate and round trip of each tunnel](performance.png)",
+    ]
+    for placement in PLACEMENTS:
+        table = tables.tunnels(data, placement)
+        if table:
+            blocks += [
+                f"### {HEADINGS[placement]}",
+                table,
+                "brine as a multiple of each:",
+                tables.tunnel_ratios(data, placement),
+                f"```\n{chart.text(data, placement)}\n```",
+            ]
+    return blocks
+
+
+def profile(data: Data) -> list[str]:
+    if not data.get("profile"):
+        return []
+    return [
+        "## Where the time goes",
+        prose.STEPS,
+        breakdown.steps(data),
+        prose.PARTS,
+        breakdown.parts(data),
+        prose.PATHS,
+        breakdown.paths(data),
+        breakdown.gro(data),
+        breakdown.layers(data),
+        *([prose.SAMPLES, table] if (table := breakdown.samples(data)) else []),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    arguments = parser.parse_args()
+    render(json.loads(arguments.results.read_text(encoding="utf-8")), arguments.docs)
+
+
+if __name__ == "__main__":
+    main()

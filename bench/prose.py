@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the report says around its tables."""
+
+INTRODUCTION = """\
+`make bench` measures all of this and writes this file; the raw values of every round are in
+`build/bench/results.json`, and `python -m bench.report` writes it again from them. Figures: median
+of the rounds (least–most). Both ends run on this one machine, as network namespaces joined by a
+veth pair: compare within a table, and do not take the figures for those of two machines."""
+
+TARGETS = """\
+A ratio is of values of the same round; the median decides. “As placed” and “spread”: see
+[beside other tunnels](#beside-other-tunnels). Where several peers are meant, the one that is the
+hardest for brine is shown."""
+
+TUNNELS = """\
+“As placed”: the kernel decides what runs where, so that a sender's CPU often does the receiver's
+work too. “Spread”: each host's underlay device is polled by a kernel thread that is bound to a CPU
+of its own (threaded NAPI), as on two machines; the same for every tunnel. CPU time is that of the
+whole machine, iperf3 included. “Plain veth, no offload” segments as a tunnel must, and has no NAPI
+to spread."""
+
+PRIMITIVES = """\
+In BPF beside libsodium's on the same core. libsodium's secretbox derives the sub-key anew for
+every message, brine's has it in the box; its X25519 and BLAKE2b use AVX where the processor has
+it. `python -m bench.primitives` prints this table alone."""
+
+SCALING = """\
+Pairs of hosts, all peers but one of which do not exist, take turns; each has room for exactly its
+peers. `seal` and `open` for 1420 bytes on the maps of such a host, every peer with an association:
+for one peer again and again, and for each packet another."""
+
+RESTART = """\
+Time since a restart that left neither maps nor associations. Then a packet leaves for every peer
+at once; all peers are answered for by one process on the same machine, with an address each."""
+
+STEPS = """\
+`seal` and `open` by themselves, as they are and built without parts of the cryptography (in
+`bench/bpf`, which no release knows), on one core:"""
+
+PARTS = "A packet of 1420 bytes, by differences of these:"
+
+PATHS = """\
+One TCP flow, spread, over plain veth, brine without cryptography, and brine:"""
+
+SAMPLES = """\
+Where `perf` finds the CPUs during brine's flow, by its software clock; a BPF program's own
+look-ups of arrays are inlined, and count as the program's:"""
+
+FORGED = """\
+What messages of the exchange cost in XDP that do not reach the daemon; the least of 50 runs."""
