@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure, keep the raw values, and write docs/performance.md from them: python -m bench.
 
-Parts: tunnels (compare.py), primitives, forged. Those that are left out keep what the results'
-file has of them.
+Parts: tunnels (compare.py), primitives, forged, scaling, restart. Those that are left
+out keep what the results' file has of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, forged, primitives, programs, report
+from bench import compare, forged, primitives, programs, report, restart, scaling
 from bench.results import ROOT, Results, Settings
 
 PARTS: dict[str, Callable[[Settings, Results], None]] = {
     "tunnels": compare.run,
     "primitives": primitives.run,
     "forged": forged.run,
+    "scaling": scaling.run,
+    "restart": restart.run,
 }
 
 
@@ -29,6 +31,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="of one throughput measurement")
     parser.add_argument("--only", nargs="*", default=[], help="parts of tunnels' names")
+    parser.add_argument("--sizes", nargs="*", type=int, default=[1, 10, 1000, 10000])
     parser.add_argument("--results", type=Path, default=Path("build/bench/results.json"))
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the report goes")
     arguments = parser.parse_args()
@@ -36,7 +39,9 @@ def main() -> int:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
         parser.error("needs root: it makes network namespaces")
-    settings = Settings(arguments.rounds, arguments.seconds, tuple(arguments.only))
+    settings = Settings(
+        arguments.rounds, arguments.seconds, tuple(arguments.sizes), tuple(arguments.only)
+    )
     results = Results(arguments.results, settings, programs.versions(programs.root()))
     for name in arguments.parts or PARTS:
         try:

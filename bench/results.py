@@ -34,6 +34,7 @@ class Settings:
 
     rounds: int
     seconds: float  #: of one measurement of throughput
+    sizes: tuple[int, ...]  #: peers of a host, for scaling
     only: tuple[str, ...]  #: parts of tunnels' names; none: all
 
 
