@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure, keep the raw values, and write docs/performance.md from them: python -m bench.
 
-Parts: tunnels (compare.py), primitives, forged, scaling, restart. Those that are left
+Parts: tunnels (compare.py), primitives, forged, scaling, restart, profile. Those that are left
 out keep what the results' file has of them.
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, forged, primitives, programs, report, restart, scaling
+from bench import compare, forged, primitives, profile, programs, report, restart, scaling
 from bench.results import ROOT, Results, Settings
 
 PARTS: dict[str, Callable[[Settings, Results], None]] = {
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Settings, Results], None]] = {
     "forged": forged.run,
     "scaling": scaling.run,
     "restart": restart.run,
+    "profile": profile.run,
 }
 
 
