@@ -150,6 +150,11 @@ def fleet(data: Data) -> Iterator[Target]:
         both = {number: daemon[number] + maps[number] for number in daemon}
         what = f"memory of a host with {peers} peers, daemon and maps"
         yield Target(what, limit, False, 0, " MB", spread_of(both, 1e-6))
+    daemon = by_round(data, "restart", "daemon_memory", peers=1000)
+    maps = by_round(data, "restart", "maps", peers=1000)
+    both = {number: daemon[number] + maps[number] for number in daemon}
+    what = "the same, all 1000 associations standing"
+    yield Target(what, 120, False, 0, " MB", spread_of(both, 1e-6))
     every = by_round(data, "restart", "all", peers=1000)
     what = "all associations after a restart, 1000 peers"
     yield Target(what, 15, False, 1, " s", spread_of(every))
