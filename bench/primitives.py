@@ -34,7 +34,7 @@ from brine.libbpf import Object
 from tests.bpf.host import on_cpu
 
 SECTION = "primitives"
-ROUNDS = 5  #: for each round of the whole: they are short
+ROUNDS = 15  #: for each round of the whole: they are short
 ZERO = bytes(4)
 RUNS, RUN_NS = 5, 3e6  # of a round of one primitive on one side
 KEY, NONCE = bytes(range(32)), bytes(range(24))

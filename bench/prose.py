@@ -7,6 +7,9 @@ INTRODUCTION = """\
 of the rounds (least–most). Both ends run on this one machine, as network namespaces joined by a
 veth pair: compare within a table, and do not take the figures for those of two machines."""
 
+BUSY = """\
+**The machine was busy with other work: this run does not tell whether a target is met.**"""
+
 TARGETS = """\
 A ratio is of values of the same round; the median decides. “As placed” and “spread”: see
 [beside other tunnels](#beside-other-tunnels). Where several peers are meant, the one that is the

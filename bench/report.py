@@ -14,6 +14,7 @@ from bench import breakdown, chart, prose, tables
 from bench.results import ROOT
 from bench.targets import PLACEMENTS, Data, all_targets
 
+QUIET = 0.5  #: load average, at most, of a machine that does nothing else
 HEADINGS = {
     "placed": "As the machine places it",
     "spread": "With the two hosts' receive work on different CPUs",
@@ -61,7 +62,7 @@ def machine(data: Data) -> str:
         f" {known['memory'] / 2**30:.0f} GiB), Linux {known['kernel']}, {known['when']}, commit"
         f" {known['commit']}; {data['settings']['rounds']} rounds, load average"
         f" {known['load']:.1f} before."
-    )
+    ) + (f"\n\n{prose.BUSY}" if known["load"] > QUIET else "")
 
 
 def versions(data: Data) -> str:

@@ -98,6 +98,12 @@ def test_the_report_is_whole(data: dict[str, Any], tmp_path: Path) -> None:
     assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_busy_machine_is_said_to_be_one(data: dict[str, Any]) -> None:
+    quiet, busy = ({**data, "machine": {**MACHINE, "load": load}} for load in (0.1, 3.0))
+    assert "was busy" not in report.machine(quiet)
+    assert "was busy" in report.machine(busy)
+
+
 def test_a_packet_is_taken_apart_by_differences() -> None:
     steps = (("whole", 1420, 1000), ("no mac", 1420, 700), ("no crypto", 1420, 200))
     entries = [
