@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure, keep the raw values, and write docs/performance.md from them: python -m bench.
 
-Parts: tunnels (compare.py), primitives, forged, scaling, restart, profile. Those that are left
-out keep what the results' file has of them.
+Parts: tunnels (compare.py), primitives, forged, flood, scaling, restart, profile. Those that are
+left out keep what the results' file has of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, forged, primitives, profile, programs, report, restart, scaling
+from bench import compare, flood, forged, primitives, profile, programs, report, restart, scaling
 from bench.results import ROOT, Results, Settings
 
 PARTS: dict[str, Callable[[Settings, Results], None]] = {
     "tunnels": compare.run,
     "primitives": primitives.run,
     "forged": forged.run,
+    "flood": flood.run,
     "scaling": scaling.run,
     "restart": restart.run,
     "profile": profile.run,

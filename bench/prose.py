@@ -51,3 +51,8 @@ look-ups of arrays are inlined, and count as the program's:"""
 
 FORGED = """\
 What messages of the exchange cost in XDP that do not reach the daemon; the least of 50 runs."""
+
+FLOOD = """\
+INITIATIONs with the right mac1, each from an address of its own, while a TCP flow goes through
+brine. “Elsewhere”: the same packets to a port that nobody listens on, which shows what making and
+receiving them takes from this machine. The rest is what brine spends on them."""

@@ -46,6 +46,7 @@ def document(data: Data, image: bool) -> str:
         *section("A restart", prose.RESTART, tables.restart(data)),
         *profile(data),
         *section("Forged messages", prose.FORGED, tables.forged(data)),
+        *section("A flood", prose.FLOOD, tables.flood(data)),
         versions(data),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -118,6 +118,28 @@ def forged(data: Data) -> str:
     return markdown(["dropped in XDP", "ns", "a second and CPU"], made)
 
 
+def flood(data: Data) -> str:
+    made = []
+    found = data.get("flood", [])
+    for rate in dict.fromkeys(entry["rate"] for entry in found):
+        alone = by_round(data, "flood", "tcp", rate=rate, condition="elsewhere")
+        for condition in dict.fromkeys(entry["condition"] for entry in found):
+            how = {"rate": rate, "condition": condition}
+            tcp = by_round(data, "flood", "tcp", **how)
+            made.append(
+                [
+                    f"{rate:,}",
+                    condition,
+                    cell(spread_of(by_round(data, "flood", "sent", **how)), 0),
+                    cell(spread_of(tcp), 2),
+                    cell(ratios(tcp, alone), 2),
+                    cell(spread_of(by_round(data, "flood", "daemon", **how)), 0, 100),
+                ]
+            )
+    heads = ["a second", "", "left", "TCP, Gbit/s", "of elsewhere", "brined, % of a CPU"]
+    return markdown(heads, made)
+
+
 def scaling(data: Data) -> str:
     return markdown(
         heads("peers", SCALING_COLUMNS), rows(data, "scaling", SCALING_COLUMNS, "peers")
