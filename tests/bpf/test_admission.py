@@ -239,7 +239,7 @@ def test_a_source_earns_with_time(scene: Strangers) -> None:
     for missing, expected in ((LATE, "limited_source"), (-each, "pass_exchange")):
         scene.spend_source(source, boot_ns() + burst * each + missing)
         assert scene.send(message, STRANGER[4]) == expected
-    scene.spend_source(source, boot_ns() - HOUR)  # long unused: no more than the burst
+    scene.spend_source(source, 0)  # unused since the boot: no more than the burst
     before = boot_ns()
     assert scene.send(message, STRANGER[4]) == "pass_exchange"
     assert scene.sources()[source][0] >= before + each
