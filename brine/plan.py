@@ -11,7 +11,8 @@ from brine import guard, keys
 from brine.errors import BrineError
 from brine.netdev import Interface
 from brine.records import PeerEntry, RouteValues
-from brine.roster import Address, Endpoint, Entry, Network, Roster
+from brine.roster import Address, Entry, Network, Roster
+from brine.sources import Sources
 
 ROUTES_LIMIT = 65536  #: max_entries of `routes`
 
@@ -41,14 +42,6 @@ class Device:
 
     addresses: frozenset[Interface] = frozenset()
     routes: Mapping[Network, Via] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where outer packets leave from, one a family; None: the host has none."""
-
-    ipv4: Address | None = None
-    ipv6: Address | None = None
 
 
 def plan_tables(
@@ -139,20 +132,6 @@ def plan_device(roster: Roster, own: Entry) -> tuple[Device, list[str]]:
             )
     addresses = frozenset(ipaddress.ip_interface(address) for address in own.addresses)
     return Device(addresses, routes), notes
-
-
-def choose_sources(usable: Iterable[Address], endpoint: Endpoint | None) -> Sources:
-    """The host's endpoint where it is one of the interface's addresses (behind a translator
-    it is not), else its first IPv4 address, and its IPv6 address if it has only one."""
-    usable = list(usable)
-
-    def choose(version: int) -> Address | None:
-        family = [address for address in usable if address.version == version]
-        if endpoint is not None and endpoint.address in family:
-            return endpoint.address
-        return family[0] if family and (version == 4 or len(family) == 1) else None
-
-    return Sources(choose(4), choose(6))
 
 
 def refuse_lock_out(roster: Roster, addresses: Iterable[Address]) -> None:

@@ -20,10 +20,11 @@ from brine.errors import BrineError
 from brine.locking import locked
 from brine.maps import Maps
 from brine.netdev import Net, Route
-from brine.plan import Device, Sources, Tables
+from brine.plan import Device, Tables
 from brine.records import RouteValues
 from brine.roster import Entry, Network, Roster
 from brine.roster import load as load_roster
+from brine.sources import Sources
 
 _NO_VALUES = RouteValues(own=-1, nobody=-2, outside=0)  # of no map, for predictions
 
@@ -144,7 +145,7 @@ def _plan(
     plan.refuse_leaks(roster, net.foreign_routes())
     values, max_peers = maps.route_values, maps.max_peers
     tables = plan.plan_tables(roster, own, current.tables, max_peers, values)
-    chosen = plan.choose_sources(usable, own.endpoint if own else None)
+    chosen = sources.choose(usable, own.endpoint if own else None)
     names = _names(roster)
     notes = plan.unreachable(tables, chosen, names)
     device = current.device

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brine import plan
+from brine import plan, sources
 from brine.errors import BrineError
 from brine.keys import key_id, show_key
-from brine.plan import Device, Sources, Tables
+from brine.plan import Device, Tables
 from brine.records import RouteValues
 from brine.roster import Endpoint, Roster, parse, parse_endpoint
+from brine.sources import Sources
 
 VALUES = RouteValues(own=0xFFFFFFFE, nobody=0xFFFFFFFF, outside=1 << 30)
 NETWORKS = ["10.77.0.0/16", "fd62:7269:6e65::/48"]
@@ -208,7 +209,7 @@ def test_a_network_without_an_own_address_stays_closed() -> None:
 def test_sources(
     usable: list[str], endpoint: str | None, ipv4: str | None, ipv6: str | None
 ) -> None:
-    chosen = plan.choose_sources(
+    chosen = sources.choose(
         [ipaddress.ip_address(text) for text in usable],
         parse_endpoint(endpoint) if endpoint else None,
     )
