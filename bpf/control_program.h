@@ -204,7 +204,7 @@ static __always_inline int control_install(const struct control_request *request
 	association->initiated = request->initiated;
 	association->own_since[0] = association->own_since[1] = now;
 	association->peer_since[0] = association->peer_since[1] = now;
-	association->own_proved_at = now;
+	association->own_used_at = now;
 	association->own_rest_until = 0;
 	association->derivations = 0;
 	association->peer_moved = now & ~0xffULL; /* generation 0 */

@@ -55,8 +55,7 @@ static __always_inline int control_rotation_due(const struct association *associ
 	__u32 current = word.is.own_current;
 
 	return control_is_confirmed(association) && own == current + 1 &&
-	       !(word.is.flags & (RATCHET_UNPROVED | RATCHET_OWN_PREVIOUS)) &&
-	       ratchet_sends_newest(word) &&
+	       !(word.is.flags & RATCHET_OWN_PREVIOUS) && !ratchet_announces(word) &&
 	       now >= association->own_since[current & 1] +
 			      RATCHET_REST_SECONDS * SECOND_NS &&
 	       now >= association->own_rest_until && control_own_empty(number, own);
@@ -99,7 +98,7 @@ __noinline int control_rotate(struct pair *pair)
 			break;
 		next = word;
 		next.is.own_current++;
-		next.is.flags |= RATCHET_UNPROVED | RATCHET_OWN_PREVIOUS;
+		next.is.flags |= RATCHET_UNPROVED | RATCHET_OWN_UNUSED | RATCHET_OWN_PREVIOUS;
 		if (ratchet_swap(association, word, next))
 			return CONTROL_DONE;
 	}
@@ -142,12 +141,10 @@ __noinline int control_derive(struct pair *pair)
 	pair->peer = pair->seen.is.peer_current;
 	receive = pair_receive(pair->association, pair->own, pair->peer);
 	if (receive && life_tenant(life_read(receive)) ==
-			       box_tenant(BOX_PUBLISHED, pair->peer, pair->own)) {
-		ratchet_follow(pair->association);
+			       box_tenant(BOX_PUBLISHED, pair->peer, pair->own))
 		result = CONTROL_DONE;
-	} else {
+	else
 		result = control_pair_result(pair_make(pair));
-	}
 	if (result == CONTROL_DONE) {
 		union ratchet_word word = ratchet_read(association);
 
@@ -176,10 +173,8 @@ __noinline int control_install_pair(struct pair *pair)
 	pair->seen = ratchet_read(association);
 	pair->announced = pair->announced && control_is_confirmed(association);
 	life = life_read(receive);
-	if (life_tenant(life) == box_tenant(BOX_PUBLISHED, pair->peer, pair->own)) {
-		ratchet_follow(pair->association);
+	if (life_tenant(life) == box_tenant(BOX_PUBLISHED, pair->peer, pair->own))
 		return CONTROL_DONE; /* it is there: the daemon was told twice */
-	}
 	if (!ratchet_legal(association, pair->seen, pair->own, pair->peer, pair->announced,
 			   pair->now))
 		return CONTROL_ILLEGAL;
@@ -203,10 +198,10 @@ static __always_inline int control_retire_flags(struct association *association,
 	union ratchet_word word = ratchet_read(association);
 	int done = 0;
 
-	/* Ours: once the newest is proved, and data has left the one before. */
-	if (word.is.flags & RATCHET_OWN_PREVIOUS &&
-	    !(word.is.flags & RATCHET_UNPROVED) && ratchet_sends_newest(word) &&
-	    now >= association->own_proved_at + rest) {
+	/* Ours: once data has left the one before, in both directions. An announcement
+	 * proves the newest and does not say that. */
+	if (word.is.flags & RATCHET_OWN_PREVIOUS && !ratchet_announces(word) &&
+	    now >= association->own_used_at + rest) {
 		done = control_clear(association, word, RATCHET_OWN_PREVIOUS);
 		if (done < 0)
 			return done;

@@ -25,7 +25,7 @@
 
 /* Raised by any change below; the pin directory carries it. */
 enum layout {
-	LAYOUT_VERSION = 3,
+	LAYOUT_VERSION = 4,
 };
 
 /* Ages of association keys, after which a box made of them closes. */
@@ -133,6 +133,7 @@ enum ratchet_flag {
 	RATCHET_OWN_PREVIOUS = 2, /* own_current - 1: its private key and boxes are held */
 	RATCHET_PEER_PREVIOUS = 4, /* peer_current - 1: its key may still make boxes */
 	RATCHET_ADOPTING = 8, /* one CPU is writing the key of peer_current + 1 */
+	RATCHET_OWN_UNUSED = 16, /* own_current: no DATA has come to it */
 };
 
 /* All generations of an association in one word, which moves by compare-and-swap
@@ -171,7 +172,7 @@ struct association {
 	/* All boot clock, ns. */
 	__u64 own_since[2]; /* by generation & 1: made */
 	__u64 peer_since[2]; /* by generation & 1: adopted */
-	__u64 own_proved_at; /* of own_current, unless RATCHET_UNPROVED */
+	__u64 own_used_at; /* DATA first came to own_current, unless RATCHET_OWN_UNUSED */
 	__u64 own_rest_until; /* no new generation before */
 	__u64 derivations; /* spent until then: budget.h */
 	__u8 secret[KEY_SIZE]; /* A */

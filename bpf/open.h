@@ -96,16 +96,15 @@ static __always_inline int open_ecn(struct open_area *area)
 	return 0;
 }
 
-/* Does the packet, which has opened, say anything of the ratchet? Mostly not: its
- * generations are the newest known, ours is proved, and the peer uses its own. */
+/* Does the packet, which has opened, say anything of the ratchet? Mostly not: it came
+ * on the pair that we send on, of the newest keys known, and both are in use. */
 static __always_inline int open_moves(const struct message_data *data,
 				      const struct association *association)
 {
 	union ratchet_word word = ratchet_read(association);
 
 	return data->sender_generation != word.is.peer_current ||
-	       (word.is.flags & RATCHET_UNPROVED &&
-		data->receiver_generation == word.is.own_current) ||
+	       ratchet_announces(word) ||
 	       data->sender_generation != (__u8)association->peer_moved ||
 	       data->type == MESSAGE_DATA_KEYED;
 }

@@ -230,7 +230,7 @@ static __always_inline int pair_derive(struct pair *pair)
  *	2. copy the keys
  *	3. fence
  *	4. read the word again: still legal, still the same instance
- *	5. derive, fill, publish, follow
+ *	5. derive, fill, publish
  * 4 must come after 1 (ratchet.h) and after 2: a key that is overwritten while it is
  * copied was made illegal before. */
 __noinline int pair_make(struct pair *pair)
@@ -273,9 +273,7 @@ __noinline int pair_make(struct pair *pair)
 			  box_tenant(BOX_FAILED, pair->peer, pair->own));
 		return PAIR_FAILED;
 	}
-	pair_publish(association, pair, send, receive);
-	ratchet_follow(pair->association);
-	return PAIR_DONE;
+	return pair_publish(association, pair, send, receive);
 give_up:
 	pair_wipe(send, receive, pair->claimed, BOX_EMPTY);
 	return result;

@@ -5,11 +5,14 @@
  * `struct ratchet` is one word. It moves by compare-and-swap, or, to end what
  * RATCHET_ADOPTING began, by one addition; so every CPU sees all generations of
  * one moment. It moves
- *	when a packet has opened	prove our newest key, adopt the peer's
- *	after any of that, or a pair	send on (proved, adopted), once it has a box
+ *	when a packet has opened	prove our newest key, adopt the peer's; then, if
+ *					it came on (proved, adopted), send on that
  *	by `control`	rotate, retire, erase
  * Data is sealed on (own proved, peer adopted) and never on a key of ours that
- * the peer may not have: crossing rotations would seal what neither can open.
+ * the peer may not have: crossing rotations would seal what neither can open. And
+ * never on a pair that the peer has not made: what comes while it makes it is
+ * lost. Who has sealed on a pair has made it, so the first packet of it that opens
+ * says so. Both newest keys are announced until one has come.
  *
  * Why a pair is made at most once. pair.h claims the receiving slot, copies the
  * keys, and then reads the word again: the pair must still be legal in the same
@@ -69,6 +72,14 @@ static __always_inline int ratchet_sends_newest(union ratchet_word word)
 	       word.is.send_peer == word.is.peer_current;
 }
 
+/* Is our newest key to be announced, on the pair of both newest? Until nothing, in
+ * either direction, needs the one before any more. */
+static __always_inline int ratchet_announces(union ratchet_word word)
+{
+	return word.is.flags & (RATCHET_UNPROVED | RATCHET_OWN_UNUSED) ||
+	       !ratchet_sends_newest(word);
+}
+
 /* Our key of that generation is gone for good. Generations never wrap, and 256,
  * were it compared, would match no u8. */
 static __always_inline int ratchet_own_gone(union ratchet_word word, __u32 own)
@@ -113,36 +124,6 @@ static __always_inline struct box *pair_send(__u32 number, __u8 own, __u8 peer)
 	return box_at(number, DIRECTION_SEND, pair_index(own, peer));
 }
 
-/* Send on (proved, adopted) if that pair has its box. To be called after every
- * publication of a pair and after every move of the word: the caller's own write
- * was a fence, so of two CPUs that did one each, one sees both. */
-__noinline int ratchet_follow(__u32 number)
-{
-	struct association *association = association_at(number);
-	union ratchet_word word, next;
-	struct box *send;
-	int i;
-
-	if (!association)
-		return -1;
-#pragma clang loop unroll(disable)
-	for (i = 0; i < RATCHET_TRIES; i++) {
-		word = ratchet_read(association);
-		next = word;
-		next.is.send_own = ratchet_proved(word);
-		next.is.send_peer = word.is.peer_current;
-		if (next.all == word.all)
-			return 0;
-		send = pair_send(number, next.is.send_own, next.is.send_peer);
-		if (!send || life_tenant(life_read(send)) !=
-				     box_tenant(BOX_PUBLISHED, next.is.send_own,
-						next.is.send_peer))
-			return 0; /* whoever publishes it follows */
-		ratchet_swap(association, word, next); /* and look again */
-	}
-	return 0;
-}
-
 /* What a packet that opened, and was marked, and whose box was still there after
  * that, says of the ratchet. */
 struct ratchet_opened {
@@ -156,6 +137,33 @@ struct ratchet_opened {
 	struct key_words peer_public; /* of the box, if `peer` was not adopted then */
 };
 
+/* Send on the pair of the packet, if it is (proved, adopted). A packet of that pair
+ * opens after both are what they are, or makes them so: none needs to be remembered.
+ * Its boxes are there as long as the word names it. Returns 1 if it is new. */
+static __always_inline int ratchet_follow(struct association *association,
+					  const struct ratchet_opened *opened)
+{
+	union ratchet_word word, next;
+	int i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < RATCHET_TRIES; i++) {
+		word = ratchet_read(association);
+		if (word.is.instance != opened->seen.is.instance ||
+		    opened->own != ratchet_proved(word) ||
+		    opened->peer != word.is.peer_current)
+			return 0;
+		next = word;
+		next.is.send_own = opened->own;
+		next.is.send_peer = opened->peer;
+		if (next.all == word.all)
+			return 0;
+		if (ratchet_swap(association, word, next))
+			return 1;
+	}
+	return 0; /* the next packet comes by here, too */
+}
+
 /* The key to adopt is that of the box, not the packet's: header_tag was checked
  * once, when the pair was made. The word goes through RATCHET_ADOPTING, so that
  * one CPU writes the key, and peer_current names it only once it is whole.
@@ -164,7 +172,7 @@ __noinline int ratchet_move(struct ratchet_opened *opened)
 {
 	struct association *association;
 	union ratchet_word word, next;
-	int i, adopt, prove, moved = 0;
+	int i, adopt, prove, use, moved = 0;
 
 	if (!opened)
 		return -1;
@@ -180,12 +188,16 @@ __noinline int ratchet_move(struct ratchet_opened *opened)
 			!(word.is.flags & RATCHET_ADOPTING);
 		prove = opened->own == word.is.own_current &&
 			word.is.flags & RATCHET_UNPROVED;
-		if (!adopt && !prove)
+		use = opened->own == word.is.own_current && opened->data &&
+		      word.is.flags & RATCHET_OWN_UNUSED;
+		if (!adopt && !prove && !use)
 			break;
 		next = word;
-		if (prove) {
-			association->own_proved_at = opened->now; /* before the word says so */
+		if (prove)
 			next.is.flags &= ~RATCHET_UNPROVED;
+		if (use) {
+			association->own_used_at = opened->now; /* before the word says so */
+			next.is.flags &= ~RATCHET_OWN_UNUSED;
 		}
 		if (adopt) {
 			/* The key before the present one is written over. */
@@ -212,9 +224,7 @@ __noinline int ratchet_move(struct ratchet_opened *opened)
 	    opened->peer != (__u8)association->peer_moved)
 		*(volatile __u64 *)&association->peer_moved =
 			(opened->now & ~0xffULL) | opened->peer;
-	if (moved)
-		ratchet_follow(opened->association);
-	return moved;
+	return ratchet_follow(association, opened) || moved;
 }
 
 #endif

@@ -221,7 +221,7 @@ static __always_inline struct box *seal_find(struct seal_packet *packet,
 	word = ratchet_read(association);
 	packet->sender_generation = word.is.send_own;
 	packet->receiver_generation = word.is.send_peer;
-	if (!(word.is.flags & RATCHET_UNPROVED))
+	if (!ratchet_announces(word))
 		packet->announce = 0; /* a keepalive will do */
 	if (packet->announce) {
 		packet->sender_generation = word.is.own_current;

@@ -321,9 +321,10 @@ class Maps(TableMaps):
             unproved=bool(word.flags & flags["RATCHET_UNPROVED"]),
             own_previous=bool(word.flags & flags["RATCHET_OWN_PREVIOUS"]),
             peer_previous=bool(word.flags & flags["RATCHET_PEER_PREVIOUS"]),
+            own_unused=bool(word.flags & flags["RATCHET_OWN_UNUSED"]),
             own_since=raw.own_since[word.own_current & 1],
             peer_since=raw.peer_since[word.peer_current & 1],
-            own_proved_at=raw.own_proved_at,
+            own_used_at=raw.own_used_at,
             own_rest_until=raw.own_rest_until,
             peer_moved_at=raw.peer_moved & ~0xFF if moved else 0,
         )

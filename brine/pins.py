@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The BPF file system: where maps, programs and the XDP link stay between processes.
 
-    {bpffs}/v2/<map>          each map by its name; 2 is LAYOUT_VERSION
-    {bpffs}/v2/control        programs; `seal` and `open` only to tell whether they are attached
-    {bpffs}/v2/seal, open
-    {bpffs}/v2/open_link      the link that attaches `open` to the underlay
-    {bpffs}/v2/object_<hex>   SHA-256 of the object that they were loaded from
+    {bpffs}/v4/<map>          each map by its name; 4 is LAYOUT_VERSION
+    {bpffs}/v4/control        programs; `seal` and `open` only to tell whether they are attached
+    {bpffs}/v4/seal, open
+    {bpffs}/v4/open_link      the link that attaches `open` to the underlay
+    {bpffs}/v4/object_<hex>   SHA-256 of the object that they were loaded from
 
 The digest is a name, so it goes with the pins at a reboot; it is written last.
 `v2_next` and `v2_old` exist only within a migration (migration.py).

@@ -44,7 +44,7 @@ class RouteValues:
 class Ratchet:
     """The generations of an association (bpf/ratchet.h). Times: boot clock, ns."""
 
-    word: int  #: all of the next seven: whether anything moved
+    word: int  #: all of the next eight: whether anything moved
     own_current: int  #: our generation made last
     peer_current: int  #: theirs adopted last
     send_own: int  #: the pair that data is sealed on
@@ -52,16 +52,43 @@ class Ratchet:
     unproved: bool  #: nothing has come back under own_current
     own_previous: bool  #: the private key of own_current - 1 is held
     peer_previous: bool  #: boxes may still be made with their key before peer_current
+    own_unused: bool  #: no DATA has come to own_current
     own_since: int  #: when own_current was made
     peer_since: int  #: when peer_current was adopted
-    own_proved_at: int  #: when own_current was proved; of the one before if unproved
+    own_used_at: int  #: when DATA first came to own_current; of the one before if unused
     own_rest_until: int  #: no rotation before
     peer_moved_at: int  #: when DATA under peer_current first came; 0: not yet
 
     @classmethod
     def first(cls, created: int) -> Ratchet:
         """As INSTALL leaves it."""
-        return cls(0, 0, 0, 0, 0, False, False, False, created, created, created, 0, created)
+        return cls(
+            word=0,
+            own_current=0,
+            peer_current=0,
+            send_own=0,
+            send_peer=0,
+            unproved=False,
+            own_previous=False,
+            peer_previous=False,
+            own_unused=False,
+            own_since=created,
+            peer_since=created,
+            own_used_at=created,
+            own_rest_until=0,
+            peer_moved_at=created,
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Nothing needs our key before own_current any more: no announcement is due."""
+        sending = (self.send_own, self.send_peer)
+        return sending == self.newest and not self.unproved and not self.own_unused
+
+    @property
+    def newest(self) -> tuple[int, int]:
+        """The pair of both newest keys."""
+        return self.own_current, self.peer_current
 
 
 @dataclass(frozen=True)

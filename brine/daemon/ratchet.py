@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The daemon's part in the ratchet: when a key is made, announced and forgotten.
 
-All state is in the maps (bpf/ratchet.h); here are the schedule of announcements and
-the word last seen, which a restart may lose.
+All state is in the maps (bpf/ratchet.h); here is the schedule of announcements, which a
+restart may lose.
 
     own key older than the rekey interval, and data flowed     make the next one
-    own key unproved                                           announce it: at once, then after
-                                                               1, 2, 4, 5, 5 … s
-    own key unproved for 300 s, or number 240 reached          exchange
+    either side's former key still in use                      announce ours: at once, then
+                                                               after 1, 2, 4, 5, 5 … s
+    still so after 300 s, or number 240 reached                exchange
     peer's key adopted, or announced again                     answer with a keepalive, within 1 s
     a former key still held                                    have it overwritten, once that is due
 
@@ -29,7 +29,7 @@ from brine.daemon.timers import SECOND, Timers
 from brine.records import Association, ControlError, Ratchet
 
 REKEY_INTERVAL = 120 * SECOND
-UNPROVED_LIFE = 300 * SECOND
+UNSETTLED_LIFE = 300 * SECOND
 LAST_GENERATION = 240  #: from here on a new exchange: numbers never wrap
 SOON = SECOND // 2
 QUIET = 5 * SECOND  #: between two looks at whether data flows at last
@@ -61,8 +61,8 @@ class _Watched:
 
     local_index: int
     look_at: int
-    word: int | None = None  # of the ratchet, when last seen
-    announced: int = 0  # how often the newest key was
+    pair: tuple[int, int] | None = None  # of both newest keys, as last announced
+    announced: int = 0  # how often
     announce_at: int = 0
     answered: int = 0  # when a keepalive last answered the peer's key
 
@@ -131,22 +131,19 @@ class Ratchets:
         try:
             if ratchet.own_previous or ratchet.peer_previous:
                 self._data_path.retire(number)
-            if ratchet.unproved:
-                self._announce(peer, number, watched, now)
+            if not ratchet.settled:
+                self._announce(peer, number, watched, ratchet.newest, now)
             elif self._due(peer, ratchet, now):
-                self._data_path.rotate(number, ratchet.own_current + 1, keys.generate_private())
-                watched.announced, watched.announce_at = 0, now
-                self._announce(peer, number, watched, now)
-                self._log.debug("key made", peer=peer.name, generation=ratchet.own_current + 1)
-            elif ratchet.word != watched.word:
-                self._data_path.derive(number)
+                generation = ratchet.own_current + 1
+                self._data_path.rotate(number, generation, keys.generate_private())
+                self._log.debug("key made", peer=peer.name, generation=generation)
+                self._announce(peer, number, watched, (generation, ratchet.peer_current), now)
         except ControlError as error:
             if error.result == "CONTROL_FAILED" and peer.attempt is None:
                 self._exchanges.initiate(peer, "pair without a box")
             elif error.result not in (*_LATER, "CONTROL_FAILED"):
                 raise
             return  # and again at the next tick
-        watched.word = ratchet.word
         watched.look_at = self._next(ratchet, watched, now)
 
     @staticmethod
@@ -154,7 +151,7 @@ class Ratchets:
         return (
             ratchet.own_current >= LAST_GENERATION
             or ratchet.peer_current >= LAST_GENERATION
-            or (ratchet.unproved and now - ratchet.own_since >= UNPROVED_LIFE)
+            or (not ratchet.settled and now - ratchet.own_since >= UNSETTLED_LIFE)
         )
 
     def _due(self, peer: Peer, ratchet: Ratchet, now: int) -> bool:
@@ -163,11 +160,18 @@ class Ratchets:
         state = self._associations.state(peer)
         return max(state.last_data_sent, state.last_data_received) > ratchet.own_since
 
-    def _announce(self, peer: Peer, number: int, watched: _Watched, now: int) -> None:
-        """:raises ControlError: if the pair of both newest keys cannot be made now."""
-        if now < watched.announce_at:
+    def _announce(
+        self, peer: Peer, number: int, watched: _Watched, pair: tuple[int, int], now: int
+    ) -> None:
+        """Have our newest key announced on the pair of both newest, if that is due.
+
+        :raises ControlError: if the pair cannot be made now.
+        """
+        if pair == watched.pair and now < watched.announce_at:
             return
         self._data_path.derive(number)
+        if pair != watched.pair:
+            watched.pair, watched.announced = pair, 0
         self._keepalive(peer.number, announce=True)
         watched.announced += 1
         step = _ANNOUNCEMENT_INTERVAL
@@ -176,7 +180,7 @@ class Ratchets:
         watched.announce_at = now + step
 
     def _next(self, ratchet: Ratchet, watched: _Watched, now: int) -> int:
-        if ratchet.unproved or ratchet.own_previous or ratchet.peer_previous:
+        if not ratchet.settled or ratchet.own_previous or ratchet.peer_previous:
             return now + SOON
         if watched.announce_at >= now:  # made just now: the ratchet is what it was before
             return now + SOON

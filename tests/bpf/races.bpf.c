@@ -34,7 +34,7 @@ enum race_action {
 	RACE_CLEAR_PEER = 4, /* the identity of request.peer; in `control` only */
 	RACE_RETIRE = 5,
 	RACE_RATCHET = 6, /* move the ratchet to `word`; where a pair is made only */
-	RACE_LEAVE_AND_RETIRE = 7, /* data moves on before */
+	RACE_LEAVE_AND_RETIRE = 7, /* data moves on before: the ratchet to `word` */
 };
 
 struct race {
@@ -151,7 +151,7 @@ static __noinline int race_at(__u32 place, __u32 association)
 	if (given->action == RACE_MOVE_WINDOW)
 		return race_move_window(association);
 	if (given->action == RACE_LEAVE_AND_RETIRE)
-		ratchet_follow(association);
+		race_ratchet(association, given->word);
 	if (given->action == RACE_RETIRE || given->action == RACE_LEAVE_AND_RETIRE) {
 		given->result = control_retire(association);
 		return 0;

@@ -167,7 +167,7 @@ class Side:
         def past(value: int) -> int:
             return max(0, value - back)
 
-        for name in ("created", "own_proved_at"):
+        for name in ("created", "own_used_at"):
             setattr(held, name, getattr(held, name) - back)
         for name in ("send_not_after", "receive_not_after", "own_rest_until", "derivations"):
             setattr(held, name, past(getattr(held, name)))

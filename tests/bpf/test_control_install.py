@@ -47,7 +47,7 @@ def test_install_writes_what_it_is_given(ready: Host, initiated: bool) -> None:
     assert association.initiated == initiated
     assert bytes(association.ratchet) == bytes(8)
     assert list(association.own_since) == list(association.peer_since) == [association.created] * 2
-    assert association.own_proved_at == association.created
+    assert association.own_used_at == association.created
     assert association.peer_moved == association.created & ~0xFF
     assert bytes(association.secret) == keys.secret
     assert bytes(association.send_header_key) == keys.send_header_key

@@ -63,7 +63,7 @@ def test_a_rotation_by_the_daemon(maps: Maps, two: Two) -> None:
     assert a.take(b.data()) == "ok"
     now = ratchet(maps)
     assert not now.unproved
-    assert start <= now.own_proved_at <= boot_ns()
+    assert start <= now.own_used_at <= boot_ns()
     assert not maps.retire(SLOT)
     two.later(11)
     assert maps.retire(SLOT)

@@ -19,7 +19,7 @@ def test_a_rotation_from_start_to_end(two: Two) -> None:
     assert a.word == b.word == Word(0, 0, (0, 0), NONE, 0)
     # A makes a key. Its data stays where it was.
     assert a.rotate() == "DONE"
-    assert a.word == Word(1, 0, (0, 0), flags("unproved", "own_previous"), 0)
+    assert a.word == Word(1, 0, (0, 0), flags("unproved", "own_unused", "own_previous"), 0)
     assert a.pairs() == {(0, 0)}
     assert a.derive() == "DONE"
     assert a.pairs() == {(0, 0), (1, 0)}
@@ -84,7 +84,7 @@ def test_crossing_rotations(two: Two) -> None:
     for side in two.sides:
         # Adopted, but nothing has come back under the own: data must not go out on it.
         assert side.word == Word(
-            1, 1, (0, 1), flags("unproved", "own_previous", "peer_previous"), 0
+            1, 1, (0, 1), flags("unproved", "own_unused", "own_previous", "peer_previous"), 0
         )
     for side in two.sides:
         frame = side.data()
@@ -94,11 +94,18 @@ def test_crossing_rotations(two: Two) -> None:
     for side in two.sides:
         assert side.word.own == side.word.proved
         side.check()
-    # (1, 1) exists nowhere yet, and no packet asks for it.
+    # (1, 1) exists nowhere yet, and no packet asks for it. Who has it does not know whether
+    # the other has: data waits for a packet on it, which an announcement is.
     assert (1, 1) not in a.pairs() | b.pairs()
     for side in two.sides:
         assert side.word.send == (0, 1)
         assert side.derive() == "DONE"
+        assert side.word.send == (0, 1)
+    frames = a.announce(), b.announce()
+    for side, frame in zip(two.sides, reversed(frames), strict=True):
+        assert frame is not None
+        assert generations(frame) == (5, 1, 1)
+        assert side.take(frame) == "keepalive"
         assert side.word.send == (1, 1)
     assert b.take(a.data()) == "ok"
     assert a.take(b.data()) == "ok"
@@ -109,8 +116,8 @@ def test_crossing_rotations(two: Two) -> None:
         assert side.word == Word(1, 1, (1, 1), NONE, 0)
 
 
-def test_one_side_derives_the_crossed_pair_and_the_other_follows_its_data(two: Two) -> None:
-    """The other's kernel makes it on the first packet."""
+def test_one_side_derives_the_crossed_pair_and_the_other_s_data_moves_first(two: Two) -> None:
+    """The other's kernel makes it on the announcement."""
     for side in two.sides:
         assert side.rotate() == "DONE"
         assert side.derive() == "DONE"
@@ -121,11 +128,14 @@ def test_one_side_derives_the_crossed_pair_and_the_other_follows_its_data(two: T
         assert side.other.take(side.data()) == "ok"
     a, b = two.sides
     assert a.derive() == "DONE"
-    assert a.word.send == (1, 1)
-    assert b.word.send == (0, 1)
     assert b.take(a.data()) == "ok"
-    assert b.word.send == (1, 1)
+    assert a.word.send == b.word.send == (0, 1)
+    assert b.take(a.announce()) == "keepalive"
+    assert (a.word.send, b.word.send) == ((0, 1), (1, 1))
     assert a.take(b.data()) == "ok"
+    assert a.word.send == (1, 1)
+    for side in two.sides:
+        assert side.other.take(side.data()) == "ok"
 
 
 def test_announcements_are_repeated_until_proved(two: Two) -> None:

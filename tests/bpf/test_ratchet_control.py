@@ -75,6 +75,7 @@ def lagging_peer(_side: Side, held: Any) -> None:
     ("change", "generation"),
     [
         pytest.param(flag("UNPROVED"), 1, id="unproved"),
+        pytest.param(flag("OWN_UNUSED"), 1, id="proved by announcements only"),
         pytest.param(flag("OWN_PREVIOUS"), 1, id="the one before is still held"),
         pytest.param(fresh, 1, id="made just now"),
         pytest.param(resting, 1, id="at rest"),

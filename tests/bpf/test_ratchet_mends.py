@@ -43,8 +43,77 @@ def test_the_crossed_pair_must_be_asked_for(two: Two) -> None:
     assert [side.word.send for side in two.sides] == [(0, 1), (0, 1)]
     assert all(side.retire() == "NOT_DUE" for side in two.sides)
     assert two.a.derive() == "DONE"
-    assert two.b.take(two.a.data()) == "ok"
+    assert two.b.take(two.a.announce()) == "keepalive"
+    assert two.a.take(two.b.data()) == "ok"
     assert [side.word.send for side in two.sides] == [(1, 1), (1, 1)]
+
+
+def crossed(two: Two) -> None:
+    """Both have rotated, both keys are proved, and nobody has made the pair of both."""
+    for side in two.sides:
+        side.rotate()
+        side.derive()
+    frames = [side.announce() for side in two.sides]
+    for side, frame in zip(two.sides, reversed(frames), strict=True):
+        assert side.take(frame) == "keepalive"
+    for side in two.sides:
+        assert side.other.take(side.data()) == "ok"
+
+
+def test_data_does_not_go_out_on_a_pair_that_the_other_is_making(two: Two) -> None:
+    """What comes before that has it is lost. Both daemons derive the crossed pair at about
+    the same time: A has it, B's is in the midst of it."""
+    a, b = two.sides
+    crossed(two)
+    assert a.derive() == "DONE"
+    number = b.slot(1, 1, sending=False)
+    held = b.host.read("boxes", "box", number)
+    held.state = b.host.loaded.enum("box_state")["BOX_CLAIMED"]
+    held.sender_generation = held.receiver_generation = 1
+    b.host.write("boxes", number, held)
+    assert b.take(a.announce()) == "no_box"  # to be repeated
+    assert b.take(a.data()) == "ok"
+    held.state = 0
+    b.host.write("boxes", number, held)
+    assert b.derive() == "DONE"
+    assert a.take(b.announce()) == "keepalive"
+    assert a.word.send == (1, 1)
+    assert b.take(a.data()) == "ok"
+    assert b.word.send == (1, 1)
+
+
+def test_the_key_before_stays_until_the_other_s_data_has_left_it(two: Two) -> None:
+    """An announcement to the newest proves it, while data still goes to the one before: B's
+    does here, since A's announcements came in the wrong order."""
+    a, b = two.sides
+    for side in two.sides:
+        side.rotate()
+        side.derive()
+    late = a.announce()
+    assert a.take(b.announce()) == "keepalive"
+    assert b.take(a.data()) == "ok"
+    assert b.word.send == (1, 0)
+    assert b.take(late) == "keepalive"
+    assert b.word.send == (1, 0)
+    assert b.derive() == "DONE"
+    assert a.take(b.announce()) == "keepalive"
+    assert a.word.send == (1, 1)
+    assert a.word.flags == {"own_unused", "own_previous", "peer_previous"}
+    two.later(60)
+    assert a.retire() == "NOT_DUE"
+    assert a.take(b.data()) == "ok"
+    # What A announces until then moves B's data.
+    frame = a.announce()
+    assert frame is not None
+    assert generations(frame) == (5, 1, 1)
+    assert b.take(frame) == "keepalive"
+    assert b.word.send == (1, 1)
+    assert a.take(b.data()) == "ok"
+    assert a.retire() == "NOT_DUE"
+    two.later(11)
+    assert a.retire() == "DONE"
+    assert a.word.flags == frozenset()
+    assert b.take(a.data()) == "ok"
 
 
 def test_no_rotation_before_the_key_before_is_gone(two: Two) -> None:

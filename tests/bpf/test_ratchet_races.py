@@ -156,12 +156,13 @@ def test_a_box_retired_under_a_packet_seals_nothing(raced: Two, place: str) -> N
     a.rotate()
     raced.announced(a)
     raced.later(11)
+    moved = word(a)
     held = a.association
     held.ratchet.send_own = 0  # not moved yet
     a.host.write("associations", SLOT, held)
     assert a.data() is not None
     a.host.stats()
-    arm(a, place, "LEAVE_AND_RETIRE")
+    arm(a, place, "LEAVE_AND_RETIRE", moved)
     assert a.data() is None
     assert happened(a) == "DONE"
     (reason,) = a.host.stats()

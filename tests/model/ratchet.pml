@@ -42,6 +42,9 @@
 #define NO_CROSSING 8	   /* nothing derives that */
 #define ADOPT_PACKET_KEY 9 /* the key adopted is the packet's, not the box's */
 #define WRAP 10		   /* generation numbers wrap */
+#define FOLLOW_EARLY 11	   /* data moves to a pair of which no packet has come */
+#define ANNOUNCE_UNPROVED 12 /* a key is announced until it is proved, and no longer */
+#define RETIRE_UNUSED 13   /* g - 1 is erased though no DATA has come to g */
 byte variant = 0;
 #define BROKEN(name) (variant == name)
 
@@ -52,6 +55,7 @@ typedef side {
 	byte adopted = 0;	/* the peer's generation adopted last */
 	byte send_own = 0;	/* the pair that data is sealed on */
 	byte send_peer = 0;
+	bit used = 1;		/* the peer has sent DATA to `current` */
 	bit moved = 0;		/* the peer has sent DATA of `adopted` */
 	bit held = 0;		/* the key of `adopted` - 1 may still make pairs */
 	bit busy = 0;		/* a packet in the network would change something here */
@@ -82,10 +86,10 @@ byte i, h, g;
 	(US.box[PARITY(own, peer)] / GENERATIONS == (own) && \
 	 OLDER(US.box[PARITY(own, peer)] % GENERATIONS, peer)))
 
-/* Would the other side open, as it is now, what is sealed on (own, peer)? Would
- * it an announcement? */
-#define OPENS(other, own, peer) (HAS(other, peer, own) || \
-	(HELD(other, own) && HOLDS(other, peer)))
+/* Would the other side open, as it is now, what is sealed on (own, peer)? A pair
+ * yet to be made would not do: packets that come while it is being made are lost.
+ * Would it open an announcement? */
+#define OPENS(other, own, peer) HAS(other, peer, own)
 #define LEARNS(other, own, peer) (HAS(other, peer, own) || (HOLDS(other, peer) && \
 	(HELD(other, own) || own == NEXT(other.adopted))))
 
@@ -102,12 +106,26 @@ inline install(own, peer) {
 }
 
 #define TARGET_OWN (BROKEN(SEND_CURRENT) -> US.current : US.proved)
-/* Move the sending pair to what is proved and adopted, once there is a box. */
-inline follow() {
+/* Move the sending pair to what is proved and adopted, once a packet of that pair
+ * has opened: so the other side has it, too. */
+#define FOLLOWS(own, peer) (own == TARGET_OWN && peer == US.adopted)
+inline follow(own, peer) {
+	if
+	:: FOLLOWS(own, peer) || BROKEN(SEND_CURRENT) -> move()
+	:: else
+	fi
+}
+inline move() {
 	if
 	:: HAS(US, TARGET_OWN, US.adopted) ->
 		US.send_own = TARGET_OWN;
 		US.send_peer = US.adopted
+	:: else
+	fi
+}
+inline made() {
+	if
+	:: BROKEN(FOLLOW_EARLY) -> move()
 	:: else
 	fi
 }
@@ -128,8 +146,9 @@ inline follow() {
 #define ANNOUNCED(side) (BROKEN(NO_DERIVE) || BROKEN(NO_CROSSING) -> \
 	(HAS(side, side.current, side.adopted) -> side.adopted : \
 	 (side.adopted + GENERATIONS - 1) % GENERATIONS) : side.adopted)
-#define ANNOUNCES(side) (side.current != side.proved && \
-	HAS(side, side.current, ANNOUNCED(side)))
+#define SENDS_NEWEST(side) (side.send_own == side.current && side.send_peer == side.adopted)
+#define ANNOUNCES(side) ((side.current != side.proved || (!BROKEN(ANNOUNCE_UNPROVED) && \
+	(!side.used || !SENDS_NEWEST(side)))) && HAS(side, side.current, ANNOUNCED(side)))
 
 /* Data, or a keepalive, and an announcement if there is one to make. What is not
  * sent is what never arrives, so all that can be sent is. */
@@ -152,7 +171,9 @@ inline follow() {
 #define KNOWN(h, g, is_keyed) (HAS(US, g, h) && (is_keyed || h != NEXT(US.adopted)))
 /* A packet of a known pair that would change nothing need not be looked at. */
 #define TEACHES(h, g, is_keyed) (KNOWN(h, g, is_keyed) && (h == NEXT(US.adopted) || \
-	(g == US.current && US.proved != g) || (!is_keyed && h == US.adopted && !US.moved)))
+	(g == US.current && (US.proved != g || (!is_keyed && !US.used))) || \
+	(FOLLOWS(g, h) && (US.send_own != g || US.send_peer != h)) || \
+	(!is_keyed && h == US.adopted && !US.moved)))
 #define CHANGES(h, g, is_keyed) (UNKNOWN(h, g, is_keyed) || TEACHES(h, g, is_keyed))
 /* Whether anything in the network would change host[x]. */
 inline look(x) {
@@ -186,24 +207,25 @@ inline opened() {
 		if
 		:: BROKEN(FORGET_EARLY) ->
 			US.held = 0;
-			follow();
 			WIPE(BOX_PEER != h)
 		:: else
 		fi
 	:: else
 	fi;
 	if
-	:: g == US.current -> US.proved = g
+	:: g == US.current ->
+		US.proved = g;
+		US.used = US.used || !is_keyed
 	:: else
 	fi;
 	if
 	:: !is_keyed && h == US.adopted -> US.moved = 1
 	:: else
 	fi;
-	follow()
+	follow(g, h)
 }
 
-#define FOLLOWED (US.send_own == US.current && US.send_peer == US.adopted)
+#define FOLLOWED SENDS_NEWEST(US)
 
 proctype works(bit x) {
 	bool is_keyed;
@@ -215,6 +237,7 @@ end:	do
 		SHOW(rotate);
 		US.oldest = US.current;
 		US.current = NEXT(US.current);
+		US.used = 0;
 		if
 		:: BROKEN(NO_DERIVE) || BROKEN(NO_CROSSING) -> install(US.current, US.adopted)
 		:: else
@@ -225,11 +248,12 @@ end:	do
 	   !HAS(US, US.current, US.adopted) ->
 		SHOW(derive);
 		install(US.current, US.adopted);
-		follow();
+		made();
 		done() }
-	/* control RETIRE: 10 s after `proved` moved */
+	/* control RETIRE: 10 s after DATA came to `current` */
 	:: atomic { US.oldest != US.current &&
 	   (US.proved == US.current || BROKEN(RETIRE_UNPROVED)) &&
+	   (US.used || BROKEN(RETIRE_UNUSED) || BROKEN(RETIRE_UNPROVED)) &&
 	   (FOLLOWED || BROKEN(RETIRE_LAGGING) || BROKEN(RETIRE_UNPROVED)) ->
 		SHOW(retire_own);
 		US.oldest = US.current;
@@ -271,7 +295,7 @@ end:	do
 			fi
 		:: else ->
 			install(g, h);
-			follow();
+			made();
 			if
 			:: is_keyed -> SHOW(spoilt); goto sealed
 			:: true
@@ -286,7 +310,7 @@ other:		h = 0;
 }
 
 #define SETTLED(side, other) (side.proved == side.current && \
-	side.oldest == side.current && side.send_own == side.current && \
+	side.oldest == side.current && side.used && side.send_own == side.current && \
 	side.adopted == other.current && side.send_peer == other.current && !side.foreign)
 
 init {

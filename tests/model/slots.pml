@@ -34,10 +34,9 @@ byte own_last = 1, peer_last = 1; /* generations: 2 uses the slots of 0 */
 #define NO_SERIAL 7	 /* a slot claimed again looks as it did before */
 #define NO_INSTANCE 8	 /* so does an association number used again */
 #define NO_ADOPTING 9	 /* two CPUs may write the adopted key */
-#define LEAVE_LAG 10	 /* whoever publishes a box does not look at the generations */
+#define LEAVE_LAG 10	 /* a packet moves the sending pair only if it moves more than that */
 #define REMEMBER 11	 /* the peer's previous key makes pairs after its boxes went */
-#define ADOPT_LATE 12	 /* a packet adopts though the key it came to is erased */
-#define LOCK_ANYTHING 13 /* RETIRE locks what is in the slot, not what it judged */
+#define LOCK_ANYTHING 12 /* RETIRE locks what is in the slot, not what it judged */
 byte variant = 0;
 #define BROKEN(name) (variant == name)
 
@@ -62,6 +61,7 @@ byte variant = 0;
 #define INSTANCE(w) ((w) >> 12)
 #define PROVED(w) (OWN(w) - ((w) >> 8 & UNPROVED))
 #define TARGET(w) (PROVED(w) | PEER(w) << 2)
+#define SAME(w, v) (BROKEN(NO_INSTANCE) || INSTANCE(w) == INSTANCE(v))
 
 /* The word of a box slot. */
 #define EMPTY 0
@@ -101,16 +101,16 @@ bit used[KEYS * COUNTS];
 #define SWAP(variable, from, to, won) \
 	atomic { won = (variable == from); if :: won -> variable = to :: else fi }
 
-/* Move the sending pair to (proved, adopted) if its box is there. */
-inline follow(w, ok) {
+/* Move the sending pair to (proved, adopted) if that is the pair of the packet. */
+inline follow(w0, w, own, peer, ok) {
 	do
 	:: w = word;
 	   if
-	   :: SEND(w) == TARGET(w) || !living -> break
+	   :: SEND(w) == TARGET(w) || !SAME(w, w0) -> break
 	   :: else
 	   fi;
 	   if
-	   :: !IS(send[SLOT(PROVED(w), PEER(w))], PUBLISHED, PROVED(w), PEER(w)) -> break
+	   :: own != PROVED(w) || peer != PEER(w) -> break
 	   :: else
 	   fi;
 	   SWAP(word, w, (w & ~(15 << 4)) | TARGET(w) << 4, ok);
@@ -142,7 +142,6 @@ inline clear(slot) {
 }
 
 #define REREAD(w, own, peer, keyed) (BROKEN(NO_REREAD) || LEGAL(w, own, peer, keyed))
-#define SAME(w, v) (BROKEN(NO_INSTANCE) || INSTANCE(w) == INSTANCE(v))
 
 /* pair_claim: ok says whether we installed the pair. `b` is the slot's word as
  * it was when the pair was found missing. */
@@ -214,10 +213,6 @@ end:	do
 			claim(slot, own, peer, keyed, w0, b, w, mine, theirs, ok);
 			if
 			:: ok ->
-				if
-				:: BROKEN(LEAVE_LAG)
-				:: else -> follow(w, ok)
-				fi;
 				b = BOX(PUBLISHED, own, peer, LATER(b))
 			:: else -> goto done
 			fi
@@ -253,7 +248,7 @@ end:	do
 		   :: !SAME(w, w0) -> break
 		   :: else
 		   fi;
-		   adopt = peer == PEER(w) + 1 && !HAS(w, ADOPTING) && (HELD(w, own) || BROKEN(ADOPT_LATE));
+		   adopt = peer == PEER(w) + 1 && !HAS(w, ADOPTING);
 		   prove = own == OWN(w) && HAS(w, UNPROVED);
 		   if
 		   :: !adopt && !prove -> break
@@ -287,7 +282,7 @@ end:	do
 		   fi
 		od;
 		if
-		:: adopt || prove -> follow(w, ok)
+		:: adopt || prove || !BROKEN(LEAVE_LAG) -> follow(w0, w, own, peer, ok)
 		:: else
 		fi;
 done:		atomic {
@@ -384,10 +379,6 @@ end:	do
 		:: !IS(b, PUBLISHED, own, peer) ->
 			claim(slot, own, peer, false, w0, b, w, mine, theirs, ok)
 		:: else
-		fi;
-		if
-		:: BROKEN(LEAVE_LAG)
-		:: else -> follow(w, ok)
 		fi;
 		atomic { w0 = 0; b = 0; own = 0; peer = 0; slot = 0; ok = false }
 	/* RETIRE, own */
@@ -544,6 +535,7 @@ init {
 	/* Whatever is going on, data has a box to go out on. */
 end:	do
 	:: atomic { living && !IS(send[SLOT(SEND_OWN(word), SEND_PEER(word))], PUBLISHED, SEND_OWN(word), SEND_PEER(word)) -> assert(false) }
-	:: timeout -> assert(SEND(word) == TARGET(word)); break
+	:: timeout -> assert(SEND(word) == TARGET(word) ||
+		!delivered[KEY(INSTANCE(word), PROVED(word), PEER(word))]); break
 	od
 }
