@@ -139,7 +139,8 @@ struct ratchet_opened {
 
 /* Send on the pair of the packet, if it is (proved, adopted). A packet of that pair
  * opens after both are what they are, or makes them so: none needs to be remembered.
- * Its boxes are there as long as the word names it. Returns 1 if it is new. */
+ * (If it meets a CPU in the midst of adopting, the next one moves data: announcements
+ * go on.) Its boxes are there as long as the word names it. Returns 1 if it is new. */
 static __always_inline int ratchet_follow(struct association *association,
 					  const struct ratchet_opened *opened)
 {

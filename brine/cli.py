@@ -132,8 +132,12 @@ def _changing(verbs: Any) -> None:
     apply.add_argument("--roster", type=Path, metavar="FILE", help="not the one in --etc")
 
     _add(verbs, "guard", _guard, "Keep the mesh's networks off other interfaces.", check=True)
-    rotate = _add(verbs, "rotate", _rotate, "Exchange anew, now.", render=_render_rotate)
+    text = "Make the next key of the ratchet, now."
+    rotate = _add(verbs, "rotate", _rotate, text, render=_render_rotate)
     rotate.add_argument("peer", nargs="?", help="its name; without one, all")
+    rotate.add_argument(
+        "--exchange", action="store_true", help="exchange anew instead, for another association"
+    )
 
 
 def _asking(verbs: Any) -> None:
@@ -259,7 +263,8 @@ def _rotate(options: argparse.Namespace) -> Answer:
     from brine import control_client
 
     more = {"peer": options.peer} if options.peer else {}
-    return control_client.request(_paths(options).control_socket, "rotate", **more)
+    path = _paths(options).control_socket
+    return control_client.request(path, "rotate", exchange=options.exchange, **more)
 
 
 def _verify(options: argparse.Namespace) -> Answer:
@@ -342,7 +347,16 @@ def _render_peers(answer: Answer) -> str:
 
 
 def _render_rotate(answer: Answer) -> str:
-    return f"exchanges begun with: {', '.join(answer['started']) or 'nobody'}\n"
+    lines = [
+        f"{what}: {', '.join(answer[key])}\n"
+        for key, what in (
+            ("made", "keys made, and being announced to"),
+            ("later", "keys to be made as soon as the former ones are gone, for"),
+            ("started", "exchanges begun with"),
+        )
+        if answer[key]
+    ]
+    return "".join(lines) or "there is nobody to do so with\n"
 
 
 def _render_status(answer: Answer) -> str:

@@ -4,7 +4,7 @@
     we initiate on        a packet that found no box; a current association old enough to be
                           renewed; data sent and nothing authenticated for 15 s; data of an index
                           nobody knows, from a peer's address; an authentic INITIATION below the
-                          floor; `brine rotate`
+                          floor; `brine rotate --exchange`
     INITIATION repeated   after 5 s and jitter, each time a fresh one, for 90 s
     then                  held packets are dropped; the next packet begins anew
 

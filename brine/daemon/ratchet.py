@@ -5,6 +5,7 @@ All state is in the maps (bpf/ratchet.h); here is the schedule of announcements,
 restart may lose.
 
     own key older than the rekey interval, and data flowed     make the next one
+    `brine rotate`                                             the same, as soon as it may be
     either side's former key still in use                      announce ours: at once, then
                                                                after 1, 2, 4, 5, 5 … s
     still so after 300 s, or number 240 reached                exchange
@@ -90,21 +91,45 @@ class Ratchets:
         self._log = log
         self._rekey_interval = rekey_interval
         self._watched: dict[int, _Watched] = {}  # by the peer's number
+        #: peers for which a key is wanted. By number, not by association: an exchange that was
+        #: under way when it was asked for has older keys.
+        self._wanted: set[int] = set()
 
     def tick(self) -> None:
         """Look at those that something is due for."""
         now = self._timers.now()
         for peer in self._table:
-            current = peer.current
-            if current is None or not current.confirmed or current.revoked:
-                self._watched.pop(peer.number, None)
-                continue
-            watched = self._watched.get(peer.number)
-            if watched is None or watched.local_index != current.local_index:
-                watched = self._watched[peer.number] = _Watched(current.local_index, now)
-            if watched.look_at <= now:
-                watched.look_at = now + SOON
-                self._look(peer, current.number, watched, now)
+            found = self._watch(peer, now)
+            if found is not None and found[1].look_at <= now:
+                self._look(peer, *found, now)
+
+    @staticmethod
+    def turns(peer: Peer) -> bool:
+        """Whether the peer's current association has a ratchet to turn."""
+        current = peer.current
+        return current is not None and current.confirmed and not current.revoked
+
+    def want(self, peer: Peer) -> bool:
+        """Have our next key made, once the data path allows it: ten seconds after all that the
+        one before left behind is gone. Whether that was now. A restart forgets it.
+        """
+        self._wanted.add(peer.number)
+        now = self._timers.now()
+        found = self._watch(peer, now)
+        if found is not None:
+            self._look(peer, *found, now)
+        return peer.number not in self._wanted
+
+    def _watch(self, peer: Peer, now: int) -> tuple[int, _Watched] | None:
+        """The peer's current association, by number, if it has a ratchet to turn."""
+        current = peer.current
+        if current is None or not self.turns(peer):
+            self._watched.pop(peer.number, None)
+            return None
+        watched = self._watched.get(peer.number)
+        if watched is None or watched.local_index != current.local_index:
+            watched = self._watched[peer.number] = _Watched(current.local_index, now)
+        return current.number, watched
 
     def moved(self, peer: Peer, number: int) -> None:
         """The event says that the ratchet moved, or that the peer announced a key."""
@@ -119,6 +144,7 @@ class Ratchets:
             self._keepalive(peer.number)
 
     def _look(self, peer: Peer, number: int, watched: _Watched, now: int) -> None:
+        watched.look_at = now + SOON
         found = self._data_path.association(number)
         if found is None or found.local_index != watched.local_index or found.state != "confirmed":
             return
@@ -133,9 +159,10 @@ class Ratchets:
                 self._data_path.retire(number)
             if not ratchet.settled:
                 self._announce(peer, number, watched, ratchet.newest, now)
-            elif self._due(peer, ratchet, now):
+            elif peer.number in self._wanted or self._due(peer, ratchet, now):
                 generation = ratchet.own_current + 1
                 self._data_path.rotate(number, generation, keys.generate_private())
+                self._wanted.discard(peer.number)
                 self._log.debug("key made", peer=peer.name, generation=generation)
                 self._announce(peer, number, watched, (generation, ratchet.peer_current), now)
         except ControlError as error:

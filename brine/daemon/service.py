@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +24,7 @@ from brine.daemon.journal import Log
 from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.loop import Loop
 from brine.daemon.notify import Notifier
+from brine.daemon.operators import Operators
 from brine.daemon.peers import Living, Peer, PeerTable
 from brine.daemon.ratchet import REKEY_INTERVAL, Ratchets
 from brine.daemon.roaming import Roaming
@@ -67,7 +66,6 @@ class Service:
         self._config = config
         self._log = log
         self._notifier = notifier
-        self._since = time.time()
         self._timers = Timers(boot_ns)
         self.loop = Loop(self._timers)
         self._table = PeerTable()
@@ -81,11 +79,6 @@ class Service:
         self._injector = Injector(DEVICE, maps.layout)
         self._underlay = Underlay(self.loop, self._datagram)
         self._addresses = Addresses(self.loop, self._addresses_changed)
-        self._control = ControlSocket(
-            self.loop,
-            config.paths.control_socket,
-            {"status": self._status, "rotate": self._rotate, "reload": self._reload},
-        )
         remembered = self._state_file.read()
         self._floors = Floors(remembered.floors, boot_ns)
         self._own_timestamps = OwnTimestamps(remembered.reserved, self._save)
@@ -141,6 +134,14 @@ class Service:
             self._timers,
             self._associations,
             self._exchanges,
+        )
+        operators = Operators(
+            self._table, self._identities, self._exchanges, self._ratchets, self._injector
+        )
+        self._control = ControlSocket(
+            self.loop,
+            config.paths.control_socket,
+            {"status": operators.status, "rotate": operators.rotate, "reload": self._reload},
         )
         self._remembered = remembered
         self._ring: RingBuffer | None = None
@@ -397,33 +398,6 @@ class Service:
         if former is not None and not self._table.at(former.address):
             self.maps.delete_endpoint(former.address)
         self._log.info("peer moved", peer=peer.name, endpoint=endpoint)
-
-    # What operators ask
-
-    def _status(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {
-            "pid": os.getpid(),
-            "since": int(self._since),
-            "version": brine.__version__,
-            "key_id": keys.key_id(self._identities.own),
-            **self._identities.report(),
-            **self._exchanges.report(),
-            "not_injected": self._injector.failures,
-        }
-
-    def _rotate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A new exchange with one peer, or with all that there is an association with."""
-        name = request.get("peer")
-        if name is None:
-            chosen = [peer for peer in self._table if peer.living]
-        else:
-            named = self._table.named(str(name))
-            if named is None:
-                raise BrineError(f"there is no peer {name}", "see `brine peers` for the names")
-            chosen = [named]
-        for peer in chosen:
-            self._exchanges.initiate(peer, "asked for")
-        return {"started": sorted(peer.name for peer in chosen)}
 
     def _reload(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read everything again. What fails leaves all as it was."""

@@ -21,11 +21,11 @@ class Ledger:
         self._hosts = tuple(hosts)
         self._before = self._read()
 
-    def changes(self) -> dict[str, int]:
-        """What has been counted since, by "where: what"."""
+    def __str__(self) -> str:
+        """What has been counted since, a line each."""
         now = self._read()
         found = {name: count - self._before.get(name, 0) for name, count in now.items()}
-        return {name: count for name, count in sorted(found.items()) if count}
+        return "\n".join(f"{name} {count}" for name, count in sorted(found.items()) if count)
 
     def _read(self) -> dict[str, int]:
         counted = dict(_backlog())

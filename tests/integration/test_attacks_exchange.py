@@ -79,7 +79,7 @@ def exchange_frames(switch: Switch, one: Host, two: Host) -> tuple[list[bytes], 
     number = before["local_index"] if before else None
     with switch.listen(two.port) as capture:
         if before:
-            one.ask("rotate")
+            one.ask("rotate", exchange=True)
         one.reach(two)
 
         def new() -> bool:
@@ -325,7 +325,7 @@ def test_killed_a_hundred_times(make: Make) -> None:
         while not ending.wait(0.3):
             for host in (one, two):
                 try:
-                    host.ask("rotate")
+                    host.ask("rotate", exchange=True)
                     done += 1
                 except (BrineError, OSError, ValueError):
                     pass  # it was killed meanwhile

@@ -294,7 +294,7 @@ def _exchange_anew(one: Host, two: Host) -> None:
     """`one` initiates, and both have the new association."""
     before = one.association(two)
     assert before is not None
-    one.ask("rotate")
+    one.ask("rotate", exchange=True)
 
     def renewed() -> bool:
         """there is another association, confirmed on both sides"""

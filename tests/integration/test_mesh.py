@@ -155,7 +155,8 @@ def test_rotation_loses_nothing(make: Make) -> None:
         indices = set()
         for host in (one, two, one):
             time.sleep(1.5)
-            assert host.ask("rotate")["started"] == [({one, two} - {host}).pop().name]
+            (other,) = {one, two} - {host}
+            assert host.ask("rotate", exchange=True)["started"] == [other.name]
             eventually(lambda: confirmed(one, two))
             indices.add(one.association(two)["local_index"])  # type: ignore[index]
         (run,) = receiver.result()["runs"]
@@ -216,7 +217,7 @@ def test_verify_says_who_answers_and_why_others_do_not(make: Make) -> None:
     assert {reached["peer"] for reached in answer["reached"]} == {"host2", "host3"}
     three.set_mesh_secret(SECRET)
     three.ask("reload")
-    one.ask("rotate")
+    one.ask("rotate", exchange=True)
     two.kill()
     two.forget()
     answer = one.inside(verify.run, one.config, 4, 1)
@@ -403,6 +404,6 @@ def test_state_survives_and_moves_on(make: Make) -> None:
     before = str(saved(one)["reserved"])
     one.stop()
     one.start()
-    one.ask("rotate")
+    one.ask("rotate", exchange=True)
     eventually(lambda: str(saved(one)["reserved"]) > before, 10)
     assert Path(one.paths.daemon_state).stat().st_mode & 0o777 == 0o600

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from brine.maps import Maps
@@ -10,6 +11,7 @@ from brine.records import Ratchet
 from tests.integration.conftest import Make
 from tests.integration.hosts import Host, eventually
 from tests.integration.ledger import Ledger
+from tests.integration.test_mesh import confirmed
 
 # A key is replaced when the one before it is gone: 10 s after its proof, and 10 s more.
 SECONDS = 46
@@ -20,6 +22,12 @@ def ratchet(host: Host) -> Ratchet:
     with Maps.of(host.config) as maps:
         (found,) = maps.associations()
     return found.ratchet
+
+
+def settled_at(host: Host, pair: tuple[int, int]) -> bool:
+    """data goes out on that pair of keys, and both are the newest"""
+    found = ratchet(host)
+    return found.settled and found.newest == pair
 
 
 def drops(host: Host) -> dict[str, int]:
@@ -51,7 +59,7 @@ def test_keys_are_replaced_under_traffic(make: Make) -> None:
         two.start()
         sender.result()
         (run,) = receiver.result()["runs"]
-    assert (run["lost"], run["duplicated"]) == (0, 0), ledger.changes()
+    assert (run["lost"], run["duplicated"]) == (0, 0), str(ledger)
     assert one.association(two)["local_index"] == index  # type: ignore[index]
     for host, peer in ((one, two), (two, one)):
         found = ratchet(host)
@@ -59,6 +67,39 @@ def test_keys_are_replaced_under_traffic(make: Make) -> None:
         assert found.peer_current == ratchet(peer).own_current
         assert not found.unproved
         assert drops(host).keys() <= before[host].keys() | {"seal_no_box", "open_no_box"}
+
+
+def test_a_key_on_demand(make: Make) -> None:
+    """Of both sides at once, so that they cross; asked for again, it is remembered."""
+    one, two = make(2)
+    one.reach(two)
+    eventually(lambda: confirmed(one, two))
+    index = one.association(two)["local_index"]  # type: ignore[index]
+    ledger = Ledger((one, two))
+    with ThreadPoolExecutor(4) as pool:
+        receiver = pool.submit(two.probe_receive, 120, 1)
+        sender = pool.submit(one.probe_send, two, 45)
+        time.sleep(12)  # the key of the exchange rests that long
+        answers = list(pool.map(lambda host: host.ask("rotate"), (one, two)))
+        assert answers == [
+            {"made": [name], "later": [], "started": []} for name in (two.name, one.name)
+        ]
+        eventually(lambda: all(settled_at(host, (1, 1)) for host in (one, two)))
+        assert one.ask("rotate", peer=two.name)["later"] == [two.name]
+        eventually(lambda: settled_at(one, (2, 1)) and settled_at(two, (1, 2)), 60)
+        sender.result()
+        (run,) = receiver.result()["runs"]
+    assert (run["lost"], run["duplicated"]) == (0, 0), str(ledger)
+    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert two.ask("rotate", exchange=True)["started"] == [one.name]
+    eventually(lambda: confirmed(one, two) and one.association(two)["local_index"] != index)  # type: ignore[index]
+
+
+def test_a_key_for_nobody_is_an_exchange(make: Make) -> None:
+    one, two = make(2)
+    assert one.ask("rotate") == {"made": [], "later": [], "started": []}
+    assert one.ask("rotate", peer=two.name) == {"made": [], "later": [], "started": [two.name]}
+    eventually(lambda: confirmed(one, two))
 
 
 def test_a_quiet_mesh_keeps_its_keys(make: Make) -> None:

@@ -55,7 +55,7 @@ def test_another_object_takes_over_and_no_packet_is_lost(make: Make, tmp_path: P
     assert after["local_index"] == association["local_index"]
     for name, before in programs.items():
         assert pins.program_id(directory, name) not in (0, before)
-    assert one.ask("rotate")["started"] == ["host2"]  # through the new `control`
+    assert one.ask("rotate", exchange=True)["started"] == ["host2"]  # through the new `control`
     eventually(lambda: one.association(two)["local_index"] != after["local_index"])  # type: ignore[index]
 
 

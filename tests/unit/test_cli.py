@@ -109,6 +109,7 @@ def test_errors_name_cause_and_next_step(brine: Brine) -> None:
         (("guard",), "roster.json"),
         (("status",), "there is no"),
         (("rotate",), "brined does not run"),
+        (("rotate", "--exchange", "host"), "brined does not run"),
         (("dataplane", "remove"), "config.json"),
         (("identity", "show"), "identity.key"),
         (("probe", "send", "not-an-address"), "not-an-address"),
