@@ -302,8 +302,8 @@ enum stat {
 	STAT_SEAL_NO_ROUTE, /* no peer allows the destination */
 	STAT_SEAL_NO_BOX, /* punted: the daemon holds the packet */
 	STAT_SEAL_NO_BOX_LIMITED, /* not punted: over the rate, or the ring is full */
-	STAT_SEAL_EXPIRED, /* association or box too old to send */
-	STAT_SEAL_EXHAUSTED, /* counter at its limit */
+	STAT_SEAL_EXPIRED, /* association or box too old to send; punted likewise */
+	STAT_SEAL_EXHAUSTED, /* counter at its limit; punted likewise */
 	STAT_SEAL_NO_ENDPOINT, /* peer's endpoint, or our source for its family, unknown */
 	STAT_SEAL_TOO_BIG, /* longer than the buffer, or a GSO packet */
 	STAT_SEAL_ERROR, /* a helper failed */

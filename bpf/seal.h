@@ -283,7 +283,8 @@ int seal(struct __sk_buff *skb)
 		secretbox_forget(work);
 		overwrite(&area->header_key, sizeof(area->header_key));
 	}
-	if (reason == STAT_SEAL_NO_BOX || reason == STAT_SEAL_EXPIRED)
+	if (reason == STAT_SEAL_NO_BOX || reason == STAT_SEAL_EXPIRED ||
+	    reason == STAT_SEAL_EXHAUSTED)
 		return seal_punt(skb, area, reason);
 	if (reason)
 		goto drop;

@@ -239,6 +239,23 @@ class Maps(TableMaps):
             return False
         return True
 
+    def drawn(self, number: int) -> int:
+        """How many numbers the busiest lane of its sending pair has drawn. (If the pair moves
+        meanwhile: of one of the two.)
+
+        :raises ControlError: CONTROL_NO_ASSOCIATION.
+        """
+        found = self.association(number)
+        if found is None:
+            raise ControlError("CONTROL_NO_ASSOCIATION")
+        ratchet = found.ratchet
+        pair = (ratchet.send_own & 1) * 2 + (ratchet.send_peer & 1)
+        counters: Any = self.layout.counters()
+        slot = number * self.layout.enum("map_size")["PAIRS"] + pair
+        if not self._map("counters").lookup_into(pack_number(slot), counters):
+            raise IndexError(f"there are no counters of association {number}")
+        return max(int(lane.next) for lane in counters.lane)
+
     # what the data path counts
 
     def peer_state(self, number: int) -> PeerState:

@@ -5,15 +5,17 @@ All state is in the maps (bpf/ratchet.h); here is the schedule of announcements,
 restart may lose.
 
     own key older than the rekey interval, and data flowed     make the next one
-    `brine rotate`                                             the same, as soon as it may be
+    `brine rotate`, or 2^36 counters of a lane drawn           the same, as soon as it may be
     either side's former key still in use                      announce ours: at once, then
                                                                after 1, 2, 4, 5, 5 … s
     still so after 300 s, or number 240 reached                exchange
     peer's key adopted, or announced again                     answer with a keepalive, within 1 s
     a former key still held                                    have it overwritten, once that is due
 
-An association is looked at when something is due, or when an event says that it moved:
-quiet peers cost nothing.
+An association is looked at when something is due, or when an event says that it moved,
+and its counters every 30 s: quiet peers cost nothing. The data path could say when a
+counter passes the mark, but an event can be lost, a restart forgets it, and each packet
+would pay for it; while a lane takes hours from 2^36 to 2^40, where it ends.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from brine.records import Association, ControlError, Ratchet
 REKEY_INTERVAL = 120 * SECOND
 UNSETTLED_LIFE = 300 * SECOND
 LAST_GENERATION = 240  #: from here on a new exchange: numbers never wrap
+LAST_COUNTERS = 1 << 36  #: of a lane, from here on a new key; `seal` stops at 2^40
+COUNT_INTERVAL = 30 * SECOND
 SOON = SECOND // 2
 QUIET = 5 * SECOND  #: between two looks at whether data flows at last
 ANSWER_INTERVAL = SECOND
@@ -45,6 +49,7 @@ class RatchetPath(Protocol):
     """What of brine.maps.Maps the ratchet needs."""
 
     def association(self, number: int) -> Association | None: ...
+    def drawn(self, number: int) -> int: ...
     def rotate(self, number: int, generation: int, private: bytes) -> None: ...
     def derive(self, number: int) -> None: ...
     def retire(self, number: int) -> bool: ...
@@ -66,6 +71,7 @@ class _Watched:
     announced: int = 0  # how often
     announce_at: int = 0
     answered: int = 0  # when a keepalive last answered the peer's key
+    counted: int = 0  # when its counters were looked at
 
 
 class Ratchets:
@@ -100,8 +106,13 @@ class Ratchets:
         now = self._timers.now()
         for peer in self._table:
             found = self._watch(peer, now)
-            if found is not None and found[1].look_at <= now:
-                self._look(peer, *found, now)
+            if found is None:
+                continue
+            number, watched = found
+            if now - watched.counted >= COUNT_INTERVAL:
+                self._count(peer, number, watched, now)
+            if watched.look_at <= now:
+                self._look(peer, number, watched, now)
 
     @staticmethod
     def turns(peer: Peer) -> bool:
@@ -172,6 +183,19 @@ class Ratchets:
                 raise
             return  # and again at the next tick
         watched.look_at = self._next(ratchet, watched, now)
+
+    def _count(self, peer: Peer, number: int, watched: _Watched, now: int) -> None:
+        """Want a key if few counters are left."""
+        if self._associations.state(peer).last_data_sent < watched.counted:
+            return  # none were drawn since
+        watched.counted = now
+        try:
+            drawn = self._data_path.drawn(number)
+        except ControlError:  # it is gone: the next tick sees it
+            return
+        if drawn >= LAST_COUNTERS:
+            self._wanted.add(peer.number)
+            watched.look_at = now
 
     @staticmethod
     def _spent(ratchet: Ratchet, now: int) -> bool:

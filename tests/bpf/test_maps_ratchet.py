@@ -22,7 +22,10 @@ def maps(two: Two, loaded: Loaded, bpffs: Path, tmp_path: Path) -> Iterator[Maps
     """A's maps, as its daemon opens them."""
     directory = bpffs / "v2"
     directory.mkdir()
-    for name in ("config", "peers", "peer_states", "associations", "boxes", "events", "stats"):
+    for name in (
+        *("config", "peers", "peer_states", "associations", "boxes", "counters"),
+        *("events", "stats"),
+    ):
         libbpf.pin(loaded.map(name).fd, str(directory / name))
     libbpf.pin(loaded.program("control").fd, str(directory / "control"))
     assert two.a.host.loaded is loaded
@@ -139,6 +142,31 @@ def test_pairs_that_cannot_be(
         maps.install_pair(SLOT, own, peer, key)
     assert refused(error) == result
     assert two.a.pairs() == {(0, 0)}
+
+
+def test_the_busiest_lane_of_the_sending_pair(maps: Maps, two: Two) -> None:
+    a, b = two.sides
+
+    def pretend(own: int, peer: int, lane: int, drawn: int) -> None:
+        key = SLOT * 4 + (own & 1) * 2 + (peer & 1)
+        counters = a.host.read("counters", "counters", key)
+        counters.lane[lane].next = drawn
+        a.host.write("counters", key, counters)
+
+    assert maps.drawn(SLOT) == 1  # of the exchange
+    pretend(0, 0, 7, 1 << 36)
+    pretend(0, 0, 15, 5)
+    assert maps.drawn(SLOT) == 1 << 36
+    a.rotate()
+    two.announced(a)
+    assert maps.drawn(SLOT) == 1  # the announcement
+    assert b.take(a.data()) == "ok"
+    pretend(0, 0, 3, 1 << 39)  # the pair before
+    assert maps.drawn(SLOT) == 2
+    maps.erase(SLOT)
+    with pytest.raises(ControlError) as error:
+        maps.drawn(SLOT)
+    assert refused(error) == "NO_ASSOCIATION"
 
 
 def test_erase_has_patience(maps: Maps, two: Two) -> None:

@@ -117,7 +117,7 @@ def test_the_last_counter(scene: Sender) -> None:
         with on_cpu(0):
             assert host.seal(packets.ethernet(scene.inner())).value == TC_SHOT
         assert host.stats() == {"seal_exhausted": 1}
-    assert host.events() == []
+        assert host.events() == [("EVENT_PUNT_SEND", PEER, 0, scene.inner())]
 
 
 def test_the_outer_port_tells_flows_apart_and_nothing_else(scene: Sender) -> None:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from brine.maps import Maps
 from tests.integration.hosts import Host
+from tests.integration.namespaces import Switch
 
 _NET = Path("/proc/thread-self/net")
 _SECTIONS = ("Ip", "Udp")  # of /proc/net/snmp: discards, full socket buffers
 
 
 class Ledger:
-    """The counters of these hosts, from now on."""
+    """The counters of these hosts and of the switch between them, from now on."""
 
-    def __init__(self, hosts: Iterable[Host]) -> None:
+    def __init__(self, hosts: Iterable[Host], switch: Switch) -> None:
         self._hosts = tuple(hosts)
+        self._switch = switch
         self._before = self._read()
 
     def __str__(self) -> str:
@@ -29,6 +31,8 @@ class Ledger:
 
     def _read(self) -> dict[str, int]:
         counted = dict(_backlog())
+        with self._switch.namespace.entered():
+            counted.update((f"switch {name}", count) for name, count in _devices())
         for host in self._hosts:
             for name, count in (*_programs(host), *host.inside(lambda: [*_devices(), *_stack()])):
                 counted[f"{host.name} {name}"] = count

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from brine.libbpf import Map
 from brine.maps import Maps
 from brine.records import Ratchet
 from tests.integration.conftest import Make
 from tests.integration.hosts import Host, eventually
 from tests.integration.ledger import Ledger
+from tests.integration.namespaces import Switch
 from tests.integration.test_mesh import confirmed
 
 # A key is replaced when the one before it is gone: 10 s after its proof, and 10 s more.
@@ -38,7 +42,7 @@ def drops(host: Host) -> dict[str, int]:
     }
 
 
-def test_keys_are_replaced_under_traffic(make: Make) -> None:
+def test_keys_are_replaced_under_traffic(make: Make, switch: Switch) -> None:
     """Both ends rotate at the same time, again and again: their rotations cross. One daemon is
     killed on the way."""
     one, two = make(2)
@@ -50,7 +54,7 @@ def test_keys_are_replaced_under_traffic(make: Make) -> None:
     eventually(lambda: one.association(two) is not None)
     index = one.association(two)["local_index"]  # type: ignore[index]
     before = {host: drops(host) for host in (one, two)}
-    ledger = Ledger((one, two))
+    ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, SECONDS + 60, 1)
         sender = pool.submit(one.probe_send, two, SECONDS)
@@ -69,13 +73,13 @@ def test_keys_are_replaced_under_traffic(make: Make) -> None:
         assert drops(host).keys() <= before[host].keys() | {"seal_no_box", "open_no_box"}
 
 
-def test_a_key_on_demand(make: Make) -> None:
+def test_a_key_on_demand(make: Make, switch: Switch) -> None:
     """Of both sides at once, so that they cross; asked for again, it is remembered."""
     one, two = make(2)
     one.reach(two)
     eventually(lambda: confirmed(one, two))
     index = one.association(two)["local_index"]  # type: ignore[index]
-    ledger = Ledger((one, two))
+    ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(4) as pool:
         receiver = pool.submit(two.probe_receive, 120, 1)
         sender = pool.submit(one.probe_send, two, 45)
@@ -100,6 +104,72 @@ def test_a_key_for_nobody_is_an_exchange(make: Make) -> None:
     assert one.ask("rotate") == {"made": [], "later": [], "started": []}
     assert one.ask("rotate", peer=two.name) == {"made": [], "later": [], "started": [two.name]}
     eventually(lambda: confirmed(one, two))
+
+
+def draw(host: Host, drawn: int) -> None:
+    """As if so many packets had been sealed on each lane of the sending pair."""
+    with Maps.of(host.config) as maps:
+        (found,) = maps.associations()
+        pair = (found.ratchet.send_own & 1) * 2 + (found.ratchet.send_peer & 1)
+        counters: Any = maps.layout.counters()
+        for lane in counters.lane:
+            lane.next = drawn
+        slot = found.number * maps.layout.enum("map_size")["PAIRS"] + pair
+        path = str(maps.directory / "counters")
+    with contextlib.closing(Map.pinned(path)) as pinned:
+        pinned.update(slot.to_bytes(4, "little"), bytes(counters))
+
+
+def test_many_packets_wear_a_key_out(make: Make, switch: Switch) -> None:
+    """The next is made long before the end, and nothing is lost."""
+    one, two = make(2)
+    one.reach(two)
+    eventually(lambda: confirmed(one, two))
+    index = one.association(two)["local_index"]  # type: ignore[index]
+    draw(one, (1 << 36) - 5)
+    ledger = Ledger((one, two), switch)
+    with ThreadPoolExecutor(2) as pool:
+        receiver = pool.submit(two.probe_receive, 160, 1)
+        sender = pool.submit(one.probe_send, two, 45)
+        eventually(lambda: settled_at(one, (1, 0)), 80)
+        sender.result()
+        (run,) = receiver.result()["runs"]
+    assert (run["lost"], run["duplicated"]) == (0, 0), str(ledger)
+    assert settled_at(two, (0, 1))
+    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    with Maps.of(one.config) as maps:
+        assert maps.drawn(one.association(two)["number"]) < 1 << 20  # type: ignore[index]
+
+
+def test_at_the_last_counter_nothing_leaves_before_an_exchange(make: Make, switch: Switch) -> None:
+    """And the packets that find none wait for it."""
+    one, two = make(2)
+    one.reach(two)
+    eventually(lambda: confirmed(one, two))
+    before = one.association(two)
+    assert before is not None
+    time.sleep(2.5)  # a packet that is punted just after an exchange was under way before it
+    with Maps.of(two.config) as maps:
+        (held,) = maps.associations()
+    draw(one, 1 << 40)
+    with switch.listen(one.port) as capture:
+        assert one.ping(two.inner4, 20) is not None
+    sealed = [
+        frame[42:]
+        for frame in capture.frames
+        if frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[42] in (4, 5)
+    ]
+    assert sealed
+    index = held.local_index.to_bytes(4, "little")
+    assert not [message for message in sealed if message[4:8] == index]
+    status = one.status()["drops"]
+    assert status["seal_exhausted"] > 0
+    assert two.status()["drops"]["open_malformed"] == 0
+    eventually(lambda: confirmed(one, two))
+    after = one.association(two)
+    assert after is not None
+    assert after["local_index"] != before["local_index"]
+    assert 'reason="traffic"' in one.log or "reason=traffic" in one.log
 
 
 def test_a_quiet_mesh_keeps_its_keys(make: Make) -> None:

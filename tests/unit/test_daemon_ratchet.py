@@ -31,12 +31,14 @@ class Host:
     now: int = 1000 * SECOND
     reachable: bool = True
     last_data: int = 0
+    counter: int = 0  # of the busiest lane of the sending pair
 
     def __post_init__(self) -> None:
         self.ratchet = replace(Ratchet.first(self.now), own_since=self.now)
         self.local_index = 7
         self.made: list[int] = []  # when
         self.exchanges: list[str] = []
+        self.looks = 0  # at the counters
         self.announced: list[int] = []
         self.peer = Peer(PEER, b"\1" * 32, "peer", None, False)
         self.living = Living(NUMBER, 7, True, self.now, 10**18, 10**18, confirmed=True)
@@ -76,6 +78,11 @@ class Host:
             number, PEER, "confirmed", living.local_index, 9, living.created,
             living.send_not_after, living.receive_not_after, True, self.ratchet,
         )  # fmt: skip
+
+    def drawn(self, number: int) -> int:
+        assert number == NUMBER
+        self.looks += 1
+        return self.counter
 
     def state(self, _peer: Peer) -> PeerState:
         return PeerState(NUMBER, self.last_data, self.last_data, self.last_data, self.last_data)
@@ -120,6 +127,8 @@ class Host:
 
     def answer(self) -> None:
         """A keepalive of the peer, on the pair of both newest keys."""
+        if self.ratchet.send_own != self.ratchet.own_current:
+            self.counter = 0
         self.turned(
             unproved=False,
             own_unused=False,
@@ -224,6 +233,38 @@ def test_what_never_settles_ends_in_an_exchange() -> None:
     assert set(host.exchanges) == {"ratchet"}
 
 
+def test_a_lane_that_nears_its_end_has_a_key_made() -> None:
+    host = Host(counter=(1 << 36) - 1)
+    for _ in range(20):  # data flows
+        host.last_data = host.now
+        host.later(3)
+    assert host.made == []
+    host.counter += 1
+    host.last_data = host.now
+    host.later(31)
+    assert len(host.made) == 1
+    host.last_data = host.now
+    host.later(60)
+    assert len(host.made) == 1
+
+
+def test_counters_are_not_looked_at_where_none_are_drawn() -> None:
+    host = Host()
+    host.later(600)
+    assert host.looks == 1  # an earlier daemon may have left them so
+    host.last_data = host.now
+    host.later(600)
+    assert host.looks == 2
+
+
+def test_a_lane_near_its_end_is_found_by_the_next_daemon() -> None:
+    host = Host(counter=1 << 39)
+    host.later(15)
+    host.start()
+    host.later(15)
+    assert len(host.made) == 1
+
+
 class Machine(RuleBasedStateMachine):
     """Everything that makes a key, in any order, with a peer that is not always there."""
 
@@ -253,6 +294,12 @@ class Machine(RuleBasedStateMachine):
             self.wanted_at = None
 
     @rule()
+    def draw(self) -> None:
+        """Data, and very much of it."""
+        self.host.last_data = self.host.now + 1
+        self.host.counter = 1 << 36
+
+    @rule()
     def kill(self) -> None:
         self.host.start()
         self.wanted_at = None
@@ -273,6 +320,7 @@ class Machine(RuleBasedStateMachine):
             assert host.made[-1] > self.wanted_at
         assert host.ratchet.settled
         host.later(REKEY_INTERVAL / SECOND)
+        assert host.counter < 1 << 36
         made = len(host.made)
         host.later(REKEY_INTERVAL / SECOND + 60)
         assert len(host.made) == made
