@@ -232,7 +232,13 @@ class Host:
         return self.inside(probe.send, [other.inner4], seconds)
 
     def probe_receive(self, seconds: float, runs: int) -> dict[str, Any]:
+        """In a thread of its own; packets before :meth:`receives` are lost."""
         return self.inside(probe.receive, [self.inner4], seconds, runs)
+
+    def receives(self) -> bool:
+        """its probe listens"""
+        sockets = self.inside(Path("/proc/thread-self/net/udp").read_text).splitlines()[1:]
+        return any(line.split()[1].endswith(f":{probe.PORT:04X}") for line in sockets)
 
 
 def roster_of(hosts: list[Host], version: int = 4, roaming: Collection[int] = ()) -> str:

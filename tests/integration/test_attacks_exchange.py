@@ -335,7 +335,7 @@ def test_killed_a_hundred_times(make: Make) -> None:
     moments = [[rng.uniform(0, 1.4) for _ in range(KILLS // 2)] for _ in range(2)]
     with ThreadPoolExecutor(5) as pool:
         receiver = pool.submit(two.probe_receive, seconds + 60, 1)
-        time.sleep(0.2)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, seconds)
         rotating = pool.submit(rotate)
         killing = [pool.submit(torment, *pair) for pair in zip((one, two), moments, strict=True)]

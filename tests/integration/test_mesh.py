@@ -75,7 +75,7 @@ def _probed(one: Host, two: Host, seconds: float) -> dict[str, int]:
     """What a probe from `one` to `two` found."""
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, seconds + 30, 1)
-        time.sleep(0.2)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, seconds)
         (run,) = receiver.result()["runs"]
         assert sender.result()["runs"][0]["heard"]
@@ -128,7 +128,7 @@ def test_killed_daemon_adopts_and_loses_nothing(make: Make) -> None:
     before = one.association(two)
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, 60, 1)
-        time.sleep(0.2)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, 6.0)
         for host in (one, two, one):
             time.sleep(0.5)
@@ -150,7 +150,7 @@ def test_rotation_loses_nothing(make: Make) -> None:
     one.reach(two)
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, 60, 1)
-        time.sleep(0.2)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, 6.0)
         indices = set()
         for host in (one, two, one):

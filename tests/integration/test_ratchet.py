@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from brine import probe
 from brine.libbpf import Map
 from brine.maps import Maps
 from brine.records import Ratchet
@@ -19,6 +21,9 @@ from tests.integration.test_mesh import confirmed
 
 # A key is replaced when the one before it is gone: 10 s after its proof, and 10 s more.
 SECONDS = 46
+KILLS = 100
+GENERATIONS = 4  # that each side makes meanwhile, at least
+PATIENCE = 600  # s
 
 
 def ratchet(host: Host) -> Ratchet:
@@ -57,6 +62,7 @@ def test_keys_are_replaced_under_traffic(make: Make, switch: Switch) -> None:
     ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, SECONDS + 60, 1)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, SECONDS)
         eventually(lambda: ratchet(one).own_current == ratchet(two).own_current == 1)
         two.kill()
@@ -73,6 +79,62 @@ def test_keys_are_replaced_under_traffic(make: Make, switch: Switch) -> None:
         assert drops(host).keys() <= before[host].keys() | {"seal_no_box", "open_no_box"}
 
 
+def test_killed_a_hundred_times_while_keys_turn(make: Make, switch: Switch) -> None:
+    """Either daemon, at any moment: before a key is announced, adopted, erased. Data flows both
+    ways all along."""
+    one, two = make(2)
+    for host in (one, two):
+        host.stop()
+        host.rekey_interval = 1
+        host.start()
+    one.reach(two)
+    eventually(lambda: confirmed(one, two))
+    index = one.association(two)["local_index"]  # type: ignore[index]
+    rng = random.Random(5)
+    kills = dict.fromkeys((one, two), 0)
+    ending: list[int] = []
+    deadline = time.monotonic() + PATIENCE
+
+    def turned() -> bool:
+        return all(ratchet(host).own_current >= GENERATIONS for host in (one, two))
+
+    def torment(host: Host) -> None:
+        while kills[host] < KILLS // 2 or not turned():
+            assert time.monotonic() < deadline, {host.name: ratchet(host) for host in kills}
+            time.sleep(rng.uniform(0, 5))  # of which a daemon needs some tenths to start
+            host.kill()
+            host.spawn()
+            kills[host] += 1
+
+    ledger = Ledger((one, two), switch)
+    with ThreadPoolExecutor(6) as pool:
+        receivers = [pool.submit(host.probe_receive, 2 * PATIENCE, 1) for host in (one, two)]
+        eventually(lambda: one.receives() and two.receives())
+        senders = [
+            pool.submit(host.inside, probe.send, [to.inner4], PATIENCE, 2.0, probe.PORT, ending)
+            for host, to in ((one, two), (two, one))
+        ]
+        killing = [pool.submit(torment, host) for host in (one, two)]
+        try:
+            for each in killing:
+                each.result()
+        finally:
+            ending.append(1)
+        for sender in senders:
+            sender.result()
+        runs = [run for receiver in receivers for run in receiver.result()["runs"]]
+    print(kills.values(), [ratchet(host) for host in kills], runs)
+    assert sum(kills.values()) >= KILLS
+    assert [run["complete"] for run in runs] == [True, True]
+    assert [(run["lost"], run["duplicated"]) for run in runs] == [(0, 0)] * 2, str(ledger)
+    for host in (one, two):
+        host.kill()
+        host.start()
+    eventually(lambda: all(ratchet(host).settled for host in (one, two)))
+    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert "Traceback" not in one.log + two.log
+
+
 def test_a_key_on_demand(make: Make, switch: Switch) -> None:
     """Of both sides at once, so that they cross; asked for again, it is remembered."""
     one, two = make(2)
@@ -82,6 +144,7 @@ def test_a_key_on_demand(make: Make, switch: Switch) -> None:
     ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(4) as pool:
         receiver = pool.submit(two.probe_receive, 120, 1)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, 45)
         time.sleep(12)  # the key of the exchange rests that long
         answers = list(pool.map(lambda host: host.ask("rotate"), (one, two)))
@@ -130,6 +193,7 @@ def test_many_packets_wear_a_key_out(make: Make, switch: Switch) -> None:
     ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, 160, 1)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, 45)
         eventually(lambda: settled_at(one, (1, 0)), 80)
         sender.result()

@@ -22,7 +22,7 @@ def probed(one: Host, two: Host, seconds: float, during: Any) -> dict[str, int]:
     """What became of numbered packets from `one` to `two` while `during` ran."""
     with ThreadPoolExecutor(2) as pool:
         receiver = pool.submit(two.probe_receive, seconds + 30, 1)
-        time.sleep(0.2)
+        eventually(two.receives)
         sender = pool.submit(one.probe_send, two, seconds)
         time.sleep(0.3)
         during()
