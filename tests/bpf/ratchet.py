@@ -182,6 +182,24 @@ class Side:
             self.host.write("boxes", number, box)
         self.host.zero("budgets")
 
+    # counters
+
+    def drawn(self) -> int:
+        """Of the busiest lane of the sending pair."""
+        counters = self.host.read("counters", "counters", self._sending())
+        return max(int(lane.next) for lane in counters.lane)
+
+    def draw(self, number: int) -> None:
+        """Each lane of it comes to `number`."""
+        counters = self.host.read("counters", "counters", self._sending())
+        for lane in counters.lane:
+            lane.next = number
+        self.host.write("counters", self._sending(), counters)
+
+    def _sending(self) -> int:
+        own, peer = self.word.send
+        return SLOT * 4 + (own & 1) * 2 + (peer & 1)
+
     # control
 
     def rotate(self, generation: int | None = None, private: bytes | None = None) -> str:

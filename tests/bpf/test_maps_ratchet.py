@@ -153,7 +153,7 @@ def test_the_busiest_lane_of_the_sending_pair(maps: Maps, two: Two) -> None:
         counters.lane[lane].next = drawn
         a.host.write("counters", key, counters)
 
-    assert maps.drawn(SLOT) == 1  # of the exchange
+    assert maps.drawn(SLOT) == a.drawn() == 1  # of the exchange
     pretend(0, 0, 7, 1 << 36)
     pretend(0, 0, 15, 5)
     assert maps.drawn(SLOT) == 1 << 36

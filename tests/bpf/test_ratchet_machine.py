@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from tests.bpf.host import Host
 from tests.bpf.loaded import Loaded
-from tests.bpf.ratchet import MESSAGE, Side, Two
+from tests.bpf.ratchet import MESSAGE, PEER, Side, Two
 
 SIDES = st.integers(0, 1)
 ACCEPTED = {"ok", "keepalive"}
@@ -126,6 +126,30 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def lose(self) -> None:
         self.wire.pop()
+
+    @rule(which=SIDES)
+    def draw(self, which: int) -> None:
+        """So much data that the daemon makes a key when it next looks."""
+        side = self.side(which)
+        if side.drawn() < 1 << 36:
+            side.draw(1 << 36)
+        self.rotate(which)
+
+    @precondition(lambda self: self.exchange < 2)
+    @rule(which=SIDES)
+    def wear_out(self, which: int) -> None:
+        """To the last counter: nothing leaves, and the daemon is asked for an exchange."""
+        side = self.side(which)
+        side.draw((1 << 40) - 1)
+        last = self.sealed(which, side.data())
+        assert self.given(1 - which, last) == "ok"
+        side.draw(1 << 40)  # on whichever CPU the next one comes
+        side.host.stats()
+        side.host.events()
+        assert side.data() is None
+        assert side.host.stats() == {"seal_exhausted": 1}
+        assert side.host.events() == [("EVENT_PUNT_SEND", PEER, 0, side.text())]
+        self.exchange_anew()
 
     @precondition(lambda self: self.exchange < 2)
     @rule()
