@@ -23,6 +23,7 @@ from brine.daemon.inject import Injector
 from brine.daemon.journal import Log
 from brine.daemon.liveness import TICK, Liveness
 from brine.daemon.loop import Loop
+from brine.daemon.membership import Membership
 from brine.daemon.notify import Notifier
 from brine.daemon.operators import Operators
 from brine.daemon.peers import Living, Peer, PeerTable
@@ -69,6 +70,7 @@ class Service:
         self._timers = Timers(boot_ns)
         self.loop = Loop(self._timers)
         self._table = PeerTable()
+        self._membership = Membership(maps, self._table, log)
         self._state_file = state.StateFile(config.paths.daemon_state)
         self._last_save = 0
         self._event: type[ctypes.Structure] = maps.layout.event
@@ -87,7 +89,7 @@ class Service:
             send=self._underlay.send,
             packet=self._injector.packet,
             keepalive=self._injector.keepalive,
-            moved=self._moved,
+            moved=self._membership.moved,
             gate=maps,
         )
         self._exchanges = Exchanges(
@@ -282,7 +284,7 @@ class Service:
         elif event.kind == self._kinds["EVENT_MOVED"] and peer.roaming:
             source = self.maps.moved_event(record)
             if source is not None and source != peer.endpoint:
-                self._moved(peer, source)
+                self._membership.moved(peer, source)
 
     def _confirmed(self, peer: Peer, number: int) -> None:
         for living in list(peer.living):
@@ -364,40 +366,9 @@ class Service:
 
     def _read_peers(self) -> None:
         """Follow the maps: who is new, who is gone, who is elsewhere."""
-        found = self.maps.peers()
-        for peer in self._table:
-            entry = found.get(peer.number)
-            if entry is None or entry.identity not in peer.identities:
-                self._exchanges.leave(peer)
-                self._associations.erase_all([peer], "peer removed")
-                self._table.remove(peer)
-        for entry in found.values():
-            known = self._table.by_number.get(entry.number)
-            if known is None:
-                known = Peer(
-                    number=entry.number,
-                    identity=entry.identity,
-                    name=keys.key_id(entry.identity),
-                    endpoint=entry.endpoint,
-                    roaming=entry.roaming,
-                )
-                self._table.add(known)
-            self._identities.name(known, entry.identity)
-            known.roaming = entry.roaming
-            if known.endpoint != entry.endpoint:
-                self._table.move(known, entry.endpoint)
+        self._membership.follow(self._identities, self._exchanges, self._associations)
         self._floors.keep_only(set(self._table.by_identity))
         self._notifier.status(f"{len(self._table)} peers")
-
-    def _moved(self, peer: Peer, endpoint: Endpoint) -> None:
-        """A roaming peer is elsewhere."""
-        former = peer.endpoint
-        self._table.move(peer, endpoint)
-        self.maps.write_peer(peer.number, peer.identity, endpoint, peer.roaming)
-        self.maps.set_endpoint(endpoint.address, peer.number)
-        if former is not None and not self._table.at(former.address):
-            self.maps.delete_endpoint(former.address)
-        self._log.info("peer moved", peer=peer.name, endpoint=endpoint)
 
     def _reload(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read everything again. What fails leaves all as it was."""
