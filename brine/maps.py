@@ -239,21 +239,10 @@ class Maps(TableMaps):
             return False
         return True
 
-    def drawn(self, number: int) -> int:
-        """How many numbers the busiest lane of its sending pair has drawn. (If the pair moves
-        meanwhile: of one of the two.)
-
-        :raises ControlError: CONTROL_NO_ASSOCIATION.
-        """
-        found = self.association(number)
-        if found is None:
-            raise ControlError("CONTROL_NO_ASSOCIATION")
-        ratchet = found.ratchet
-        pair = (ratchet.send_own & 1) * 2 + (ratchet.send_peer & 1)
-        counters: Any = self.layout.counters()
-        slot = number * self.layout.enum("map_size")["PAIRS"] + pair
-        if not self._map("counters").lookup_into(pack_number(slot), counters):
-            raise IndexError(f"there are no counters of association {number}")
+    def drawn(self, number: int, own: int, peer: int) -> int:
+        """How many numbers the busiest lane of this pair has drawn to seal."""
+        slot = number * self.layout.enum("map_size")["PAIRS"] + (own & 1) * 2 + (peer & 1)
+        counters: Any = self.layout.counters.from_buffer_copy(self._read("counters", slot))
         return max(int(lane.next) for lane in counters.lane)
 
     # what the data path counts

@@ -49,7 +49,7 @@ class RatchetPath(Protocol):
     """What of brine.maps.Maps the ratchet needs."""
 
     def association(self, number: int) -> Association | None: ...
-    def drawn(self, number: int) -> int: ...
+    def drawn(self, number: int, own: int, peer: int) -> int: ...
     def rotate(self, number: int, generation: int, private: bytes) -> None: ...
     def derive(self, number: int) -> None: ...
     def retire(self, number: int) -> bool: ...
@@ -189,11 +189,11 @@ class Ratchets:
         if self._associations.state(peer).last_data_sent < watched.counted:
             return  # none were drawn since
         watched.counted = now
-        try:
-            drawn = self._data_path.drawn(number)
-        except ControlError:  # it is gone: the next tick sees it
+        found = self._data_path.association(number)
+        if found is None:
             return
-        if drawn >= LAST_COUNTERS:
+        ratchet = found.ratchet
+        if self._data_path.drawn(number, ratchet.send_own, ratchet.send_peer) >= LAST_COUNTERS:
             self._wanted.add(peer.number)
             watched.look_at = now
 

@@ -144,29 +144,25 @@ def test_pairs_that_cannot_be(
     assert two.a.pairs() == {(0, 0)}
 
 
-def test_the_busiest_lane_of_the_sending_pair(maps: Maps, two: Two) -> None:
-    a, b = two.sides
+def test_the_busiest_lane_of_a_pair(maps: Maps, two: Two) -> None:
+    a = two.a
 
     def pretend(own: int, peer: int, lane: int, drawn: int) -> None:
-        key = SLOT * 4 + (own & 1) * 2 + (peer & 1)
+        key = SLOT * 4 + own * 2 + peer
         counters = a.host.read("counters", "counters", key)
         counters.lane[lane].next = drawn
         a.host.write("counters", key, counters)
 
-    assert maps.drawn(SLOT) == a.drawn() == 1  # of the exchange
+    assert maps.drawn(SLOT, 0, 0) == a.drawn() == 1  # of the exchange
     pretend(0, 0, 7, 1 << 36)
     pretend(0, 0, 15, 5)
-    assert maps.drawn(SLOT) == 1 << 36
+    assert maps.drawn(SLOT, 0, 0) == maps.drawn(SLOT, 2, 4) == a.drawn() == 1 << 36
     a.rotate()
     two.announced(a)
-    assert maps.drawn(SLOT) == 1  # the announcement
-    assert b.take(a.data()) == "ok"
-    pretend(0, 0, 3, 1 << 39)  # the pair before
-    assert maps.drawn(SLOT) == 2
-    maps.erase(SLOT)
-    with pytest.raises(ControlError) as error:
-        maps.drawn(SLOT)
-    assert refused(error) == "NO_ASSOCIATION"
+    assert maps.drawn(SLOT, 1, 0) == a.drawn() == 1  # the announcement
+    pretend(0, 1, 3, 7)
+    pretend(1, 1, 3, 9)
+    assert [maps.drawn(SLOT, own, peer) for own in (0, 1) for peer in (0, 1)] == [1 << 36, 7, 1, 9]
 
 
 def test_erase_has_patience(maps: Maps, two: Two) -> None:

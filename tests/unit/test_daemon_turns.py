@@ -79,8 +79,8 @@ class Host:
             living.send_not_after, living.receive_not_after, True, self.ratchet,
         )  # fmt: skip
 
-    def drawn(self, number: int) -> int:
-        assert number == NUMBER
+    def drawn(self, number: int, own: int, peer: int) -> int:
+        assert (number, own, peer) == (NUMBER, self.ratchet.send_own, self.ratchet.send_peer)
         self.looks += 1
         return self.counter
 
