@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import typing as t
 from pathlib import Path
@@ -15,6 +16,13 @@ import brine
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+VERBS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+SETTING = re.compile(rf"(?<![\w./])(?:{'|'.join((*ROLES, *VERBS))})_[a-z_]*[a-z](?![\w(./])")
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "roles/*/README.md", "inventories/example/**/*.yml")
+    for path in ROOT.glob(pattern)
+)
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 
 
@@ -51,6 +59,32 @@ def test_every_setting_that_a_role_reads_is_specified(role: str) -> None:
         for path in (ROOT / "roles" / role / kind).glob("*")
     )
     assert set(re.findall(r"\bbrine_[a-z_]+", text)) <= known
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_roles_readme_shows_its_settings(role: str) -> None:
+    wanted = [
+        (name, option["type"], shown_default(option)) for name, option in options(role).items()
+    ]
+    text = (ROOT / "roles" / role / "README.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", text, re.MULTILINE) == wanted
+
+
+def shown_default(option: dict[str, t.Any]) -> str:
+    if "default" in option:
+        return f"`{json.dumps(option['default'])}`"
+    return "required" if option.get("required") else "none"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_setting_that_a_document_names_exists(path: Path) -> None:
+    """Settings are those of the roles, and what a playbook takes from its command line; results
+    are what the roles register."""
+    known = {name for role in ROLES for name in options(role)}
+    for pattern in ("playbooks/*.yml", "roles/*/tasks/*.yml"):
+        known.update(*(SETTING.findall(book.read_text()) for book in ROOT.glob(pattern)))
+    built, _heading, _planned = path.read_text().partition("## Specified, not built yet")
+    assert set(SETTING.findall(built)) <= known
 
 
 @pytest.mark.parametrize("module", MODULES)
