@@ -18,8 +18,10 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 import typing as t
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -113,6 +115,21 @@ class Host:
     def write_spec(self, spec: dict[str, t.Any]) -> None:
         """Record the specification; the supervisor reads it."""
         (self.directory / "spec.json").write_text(json.dumps(spec, indent=2, sort_keys=True) + "\n")
+
+    def start(self, command: Sequence[str], descriptors: Sequence[int] = ()) -> int:
+        """Start what runs the host: it outlives the module, says what it says on the console,
+        and inherits `descriptors`. Returns its process id."""
+        with self.console.open("ab") as console:
+            return subprocess.Popen(
+                command,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                pass_fds=descriptors,
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            ).pid
 
     def supervisor_pid(self) -> int | None:
         """Process id of the living supervisor, or None.

@@ -100,9 +100,7 @@ leader:
 
 import inspect
 import json
-import os
 import shutil
-import subprocess
 import sys
 import typing as t
 
@@ -158,16 +156,7 @@ def start(module: AnsibleModule, host: nspawn.Host) -> None:
         unit += [f"--property=StandardError=append:{host.console}"]
         module.run_command([*unit, *command], check_rc=True)
     else:
-        with host.console.open("ab") as console:
-            subprocess.Popen(
-                command,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                start_new_session=True,
-                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-            )
+        host.start(command)
     host.wait_until_started()
 
 

@@ -114,9 +114,7 @@ accelerator:
 
 import base64
 import json
-import os
 import shutil
-import subprocess
 import typing as t
 from pathlib import Path
 
@@ -206,21 +204,10 @@ def start(module: AnsibleModule, machine: qemu.Machine, spec: dict[str, t.Any]) 
     machine.runtime.mkdir(parents=True, exist_ok=True)
     lock = qemu.take_lock(machine)
     queues = plug_in(module, machine, 2 * spec["cpus"])
-    with qemu.closing_descriptors([lock, *queues]), machine.console.open("ab") as console:
-        process = subprocess.Popen(
-            [
-                *("nice", "-n", NICENESS, "timeout", str(spec["lifetime"])),
-                *qemu_command(machine, spec, accelerator, queues),
-            ],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-            start_new_session=True,
-            pass_fds=[lock, *queues],
-            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-        )
-        qemu.write_pid(lock, process.pid)
+    command = ["nice", "-n", NICENESS, "timeout", str(spec["lifetime"])]
+    command += qemu_command(machine, spec, accelerator, queues)
+    with qemu.closing_descriptors([lock, *queues]):
+        qemu.write_pid(lock, machine.start(command, [lock, *queues]))
     return accelerator
 
 
