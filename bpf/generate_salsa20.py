@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Schedule the Salsa20 rounds for BPF's ten registers: writes salsa20_scheduled.h.
 
-    ./generate_salsa20.py > salsa20_scheduled.h
+    python3 generate_salsa20.py > salsa20_scheduled.h
 
 A compiler does badly here. BPF has no rotate, so that LLVM spends three
 operations on each, and it spills with little regard to which word is needed
@@ -130,12 +129,12 @@ def render() -> str:
  * between the column and the row round. */
 static __always_inline void salsa20_rounds_scheduled(__u32 x[17])
 {{
-	/* clang-format off */
-	asm volatile(
+\t/* clang-format off */
+\tasm volatile(
 {lines}\t\t:
-		: {operands}
-		: "memory", {registers});
-	/* clang-format on */
+\t\t: {operands}
+\t\t: "memory", {registers});
+\t/* clang-format on */
 }}
 
 #endif

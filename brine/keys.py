@@ -139,7 +139,7 @@ def hsalsa20(key: bytes, block: bytes) -> bytes:
     n = struct.unpack("<4I", _sized(block, 16, "the input"))
     c = _SIGMA
     x = [c[0], *k[:4], c[1], *n, c[2], *k[4:], c[3]]
-    for _ in range(10):
+    for _round in range(10):
         _quarter(x, 0, 4, 8, 12)
         _quarter(x, 5, 9, 13, 1)
         _quarter(x, 10, 14, 2, 6)

@@ -166,7 +166,7 @@ class Maps(TableMaps):
         :raises ControlError: if there is no such slot. CONTROL_AGAIN: it is out of use, but
             the data path is at one of its keys; erase it again.
         """
-        for _ in range(_PATIENCE):
+        for _attempt in range(_PATIENCE):
             try:
                 return self._simple("CONTROL_ERASE", number)
             except ControlError as error:

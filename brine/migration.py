@@ -87,7 +87,7 @@ def copy_tables(old: Maps, new: Maps) -> None:
 
 def _copy_config(old: Maps, new: Maps) -> None:
     before, after = old.config(), new.config()
-    for name, _ in _fields(before):
+    for name, _kind in _fields(before):
         if hasattr(after, name):
             setattr(after, name, _same(getattr(before, name), getattr(after, name)))
     new.write_config(after)

@@ -145,7 +145,7 @@ class Net:
         """What is assigned to the device, link-local ones left out."""
         return {
             address
-            for address, _ in self._addresses(index)
+            for address, _length in self._addresses(index)
             if not (address.version == 6 and address.is_link_local)
         }
 
@@ -264,7 +264,7 @@ def offloads_to_change(device: str) -> dict[str, bool]:
     checksummed, and XDP redirect needs the NAPI that receive offload brings to a veth."""
     with contextlib.closing(IoctlEthtool(device)) as ethtool:
         features = ethtool.get_features()
-        wanted = {name: False for name, *_ in features if _is_transmit_offload(name)}
+        wanted = {name: False for name, *_state in features if _is_transmit_offload(name)}
         wanted["rx-gro"] = True
         return {
             feature: value

@@ -71,7 +71,7 @@ def pattern(name: str) -> Pattern:
     parts = name.split("_")
     if len(parts) != 5 or parts[0] != "Noise" or parts[3] != "ChaChaPoly":
         raise ValueError(f"{name} is not supported")
-    _, handshake, dh, _, hash_name = parts
+    _noise, handshake, dh, _cipher, hash_name = parts
     base = handshake[: len(handshake) - len(handshake.lstrip("NKXI"))]
     modifiers = [one for one in handshake[len(base) :].split("+") if one]
     if base not in _PATTERNS or dh not in _DHS or hash_name not in _HASHES:

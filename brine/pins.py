@@ -50,7 +50,7 @@ def is_on_bpffs(path: Path) -> bool:
     """Whether `path` lies, or would lie, on a mounted BPF file system."""
     kind, length = "", -1
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
-        _, point, this_kind, *_ = line.split()
+        _source, point, this_kind, *_rest = line.split()
         # Later lines cover earlier ones.
         if path.is_relative_to(point) and len(point) >= length:
             kind, length = this_kind, len(point)

@@ -104,7 +104,7 @@ def receive(
 
 
 def _drain(ready: socket.socket, found: dict[bytes, Run]) -> None:
-    for _ in range(1024):
+    for _packet in range(1024):
         try:
             data, source = ready.recvfrom(2048)
         except OSError:
@@ -150,7 +150,7 @@ def send(
                 sender.send(_NUMBERED, number, 0)
             number += 1
         count = number
-        for _ in range(_END_ATTEMPTS):
+        for _attempt in range(_END_ATTEMPTS):
             silent = [sender for sender in senders if not sender.heard]
             if not silent:
                 break

@@ -53,6 +53,7 @@ class DataPath(Protocol):
     def peer_state(self, number: int) -> PeerState: ...
     def publish(self, number: int) -> None: ...
     def erase(self, number: int) -> None: ...
+
     def install(
         self,
         number: int,
@@ -190,7 +191,7 @@ class Associations:
         """Install into a slot that is free, which the data path knows best. It knows the peer
         by the identity that its slot bears, whichever of the peer's this was made with."""
         established = replace(established, peer_identity=peer.identity)
-        for _ in range(len(self._free)):
+        for _attempt in range(len(self._free)):
             number = self._take(now)
             try:
                 self._data_path.install(

@@ -64,7 +64,7 @@ class ControlSocket:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, _address = self._listener.accept()
         except OSError:
             return
         if len(self._clients) >= CLIENTS:

@@ -51,7 +51,7 @@ class Injector:
             return False
         # The destination matters to nobody: `seal` looks before the stack would.
         frame = _ETHERNET.pack(b"\x02\0\0\0\0\1", self._address, ethertype) + packet
-        for _ in range(2):
+        for _attempt in range(2):
             try:
                 if self._socket is None:
                     self.open()

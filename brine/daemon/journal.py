@@ -26,9 +26,10 @@ _PERIOD = 10.0  # … in so many seconds
 class Log:
     """Writes events. `level`: the least urgent priority that is written."""
 
-    def __init__(self, level: int, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, level: int, environment: Mapping[str, str] | None = None) -> None:
         self.level = level
         self._journal: socket.socket | None = None
+        environment = os.environ if environment is None else environment
         if _is_journal(environment.get("JOURNAL_STREAM", "")):
             self._journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._budgets: dict[str, list[float]] = {}

@@ -87,7 +87,7 @@ class Underlay:
         self._loop.watch(bound, lambda: self._read(bound))
 
     def _read(self, bound: socket.socket) -> None:
-        for _ in range(BATCH):
+        for _message in range(BATCH):
             if not self._pace.take(self._loop.timers.now()):
                 self._pause(bound)
                 return

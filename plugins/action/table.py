@@ -19,9 +19,9 @@ class ActionModule(ActionBase):
     def run(
         self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
     ) -> dict[str, t.Any]:
+        task_vars = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        assert task_vars is not None
-        _, arguments = self.validate_argument_spec(
+        _validated, arguments = self.validate_argument_spec(
             argument_spec={
                 "status": {"type": "str", "required": True},
                 "reached": {"type": "str"},

@@ -68,7 +68,7 @@ def hierarchies() -> list[Path]:
     """
     found = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount_point, kind, options = line.split()[:4]
+        _source, mount_point, kind, options = line.split()[:4]
         if not mount_point.startswith("/sys/fs/cgroup"):
             continue
         if kind == "cgroup2" or "name=systemd" in options.split(","):
@@ -257,7 +257,7 @@ class Supervisor:
                 poll = select.poll()
                 poll.register(notify, select.POLLIN)
                 poll.register(ended, select.POLLIN)
-                while not any(ready == ended for ready, _ in poll.poll()):
+                while not any(ready == ended for ready, _events in poll.poll()):
                     self.notified(notify.recv(4096).decode())
             finally:
                 os.close(ended)
@@ -268,7 +268,7 @@ class Supervisor:
     def notified(self, message: str) -> None:
         """Note what systemd-nspawn tells about the host (sd_notify(3))."""
         for line in message.splitlines():
-            name, _, value = line.partition("=")
+            name, _equals, value = line.partition("=")
             if name == "X_NSPAWN_LEADER_PID":
                 (self.runtime / "leader").write_text(value)
                 if self.stopping:
@@ -302,4 +302,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

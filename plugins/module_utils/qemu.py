@@ -69,7 +69,7 @@ def open_tap(namespace: str, name: str, queues: int) -> list[int]:
         flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
         request = struct.pack("16sH22x", name.encode(), flags)
         opened = []
-        for _ in range(queues):
+        for _queue in range(queues):
             opened.append(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
             fcntl.ioctl(opened[-1], TUNSETIFF, request)
         return opened
@@ -154,10 +154,10 @@ def boots(accelerator: str, kernel: Path, seconds: float = 10) -> bool:
         stderr=subprocess.DEVNULL,
     )
     try:
-        output, _ = process.communicate(timeout=seconds)
+        output, _errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        output, _ = process.communicate()
+        output, _errors = process.communicate()
     return b"Linux version" in output
 
 

@@ -160,7 +160,7 @@ def build(module: AnsibleModule, path: Path) -> None:
     command += [f"--include={','.join(module.params['packages'])}"]
     command += [f"--dpkgopt=path-exclude={excluded}" for excluded in EXCLUDED_PATHS]
     command += [module.params["suite"], str(unfinished), module.params["mirror"]]
-    status, _, errors = module.run_command(command)
+    status, _output, errors = module.run_command(command)
     if status:
         shutil.rmtree(unfinished, ignore_errors=True)
         module.fail_json(

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Install brine from a wheelhouse into a virtual environment of its own."""
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def daemon_environment(module: AnsibleModule, root: Path) -> str | None:
         command_line = Path("/proc", number, "cmdline").read_bytes() if int(number) else b""
     except (OSError, ValueError):
         return None
-    interpreter = Path(os.fsdecode(command_line.split(b"\0")[0]))
+    interpreter = Path(os.fsdecode(command_line.split(b"\0", maxsplit=1)[0]))
     if root / "venvs" not in interpreter.parents:
         return None
     return str(interpreter.parents[1])

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Ask whether a host can carry the mesh, before anything of it is there."""
 
 from __future__ import annotations
@@ -245,7 +246,7 @@ def check_xdp(name: str, bpffs: str) -> t.Iterator[Finding]:
 def our_programs(bpffs: str) -> set[int]:
     """Ids of the programs that links pinned below `bpffs` attach."""
     programs: set[int] = set()
-    for directory, _, names in os.walk(bpffs):
+    for directory, _directories, names in os.walk(bpffs):
         for name in names:
             with contextlib.suppress(OSError):  # another process may unpin meanwhile
                 program = kernel.pinned_program(os.path.join(directory, name))

@@ -202,7 +202,7 @@ def debootstrap(module: AnsibleModule, root: Path, staging: Path) -> None:
     command += [f"--dpkgopt=path-exclude={excluded}" for excluded in EXCLUDED_PATHS]
     command += [f"--essential-hook=sync-in {staging} /"]
     command += [module.params["suite"], str(root), module.params["mirror"]]
-    status, _, errors = module.run_command(command)
+    status, _output, errors = module.run_command(command)
     if status:
         module.fail_json(
             msg=f"mmdebstrap could not build {module.params['suite']} from "

@@ -86,7 +86,7 @@ def read_endpoint(
     """``a.b.c.d:port``, ``[v6]:port``, or nothing for a peer that roams."""
     if not text and roaming:
         return None
-    host, _, port = text.rpartition(":")
+    host, _colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:
         address = ipaddress.ip_address(host[1:-1] if bracketed else host)

@@ -88,5 +88,5 @@ def test_schedule_equals_plain_rounds(x: list[int]) -> None:
 
 def test_header_is_up_to_date() -> None:
     assert (BPF / "salsa20_scheduled.h").read_text() == generator.render(), (
-        "run bpf/generate_salsa20.py > bpf/salsa20_scheduled.h"
+        "run python3 bpf/generate_salsa20.py > bpf/salsa20_scheduled.h"
     )
