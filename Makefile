@@ -21,13 +21,16 @@ PLAY = ansible-playbook -e lab_name=$(LAB)
 HOST_TESTS = tests/mesh tests/lab tests/vm
 
 help: ## Show this
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 bootstrap: ## Install the Debian packages and .venv that the rest needs
 	@scripts/bootstrap
 
 bootstrap-lab:
 	@scripts/bootstrap --lab
+
+bootstrap-collection:
+	@scripts/bootstrap --collection
 
 lab: bootstrap-lab ## Make three hosts on this machine, give them their mesh, and show it
 	$(PLAY) playbooks/lab.yml
@@ -50,7 +53,10 @@ lab-clean: lab-down ## Remove the lab and the image cache
 	  "Next: make lab-down LAB=NAME" >&2; exit 1; }
 	rm -rf --one-file-system /var/cache/brine-lab
 
-test: lint test-fast test-lab ## Every check but those in virtual machines
+test: lint test-collection test-fast test-lab ## Every check but those in virtual machines
+
+test-collection: bootstrap-collection ## Hold the built collection against Galaxy's rules
+	scripts/collection/check
 
 test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF programs
 	python -m pytest tests $(HOST_TESTS:%=--ignore=%)
@@ -78,5 +84,5 @@ lint: bootstrap ## Every static check
 build: bootstrap ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
 
-.PHONY: help bootstrap bootstrap-lab lab lab-shell lab-down lab-clean \
-        test test-fast test-lab test-vm fuzz bench count lint build
+.PHONY: help bootstrap bootstrap-lab bootstrap-collection lab lab-shell lab-down lab-clean \
+        test test-collection test-fast test-lab test-vm fuzz bench count lint build
