@@ -23,7 +23,8 @@
 #include "control.h"
 #include "wire.h"
 
-/* Raised by any change below; the pin directory carries it. */
+/* Raised by any change below that maps made before cannot go on with. The pin
+ * directory carries it, and tests/unit/layouts has each version in words. */
 enum layout {
 	LAYOUT_VERSION = 4,
 };

@@ -74,6 +74,12 @@ def layout_version(opened: Object) -> int:
     return opened.btf.enum("layout")["LAYOUT_VERSION"]
 
 
+def is_pinned(name: str) -> bool:
+    """Whether the map outlives whoever loads it: LAYOUT_VERSION is about these."""
+    # bpffs refuses the dots of .rodata and its like
+    return "." not in name and not name.endswith(_SCRATCH) and not name.startswith("selftest")
+
+
 def load(opened: Object, directory: Path, max_peers: int) -> None:
     """Load all but the self-test programs. Maps that are pinned in `directory` are
     reused, the others pinned there, scratch aside.
@@ -84,8 +90,7 @@ def load(opened: Object, directory: Path, max_peers: int) -> None:
     for name, entries in sizes(opened.btf, max_peers).items():
         opened.set_max_entries(name, entries)
     for name in opened.map_names():
-        # bpffs refuses the dots of .rodata and its like
-        if "." not in name and not name.endswith(_SCRATCH) and not name.startswith("selftest"):
+        if is_pinned(name):
             opened.set_pin_path(name, str(directory / name))
     try:
         opened.load()
