@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -32,6 +33,7 @@ class Played:
 
     status: int
     output: str
+    secrets: int = 0  #: of the hosts, that were looked for in the output and not found
 
     def recap(self) -> dict[str, dict[str, int]]:
         """For each host the figures of the recap: ok, changed, failed, …"""
@@ -131,10 +133,27 @@ class Lab:
         """Run a playbook on the lab.
 
         inventories: further sources, which take precedence over the lab's own.
+
+        With -vvv, everything is told that modules and facts hold: then no secret that a host
+        had before or has afterwards may be in it.
         """
+        watched = "-vvv" in arguments
+        secrets = self.secrets() if watched else set()
         process = self._play(playbook, arguments, inventories, environment, directory)
         output, _ = process.communicate()
-        return Played(process.returncode, output)
+        if watched:
+            secrets |= self.secrets()
+            told = sum(form in output for secret in secrets for form in forms(secret))
+            assert told == 0, f"{playbook} tells secrets of the hosts"
+        return Played(process.returncode, output, len(secrets))
+
+    def secrets(self) -> set[str]:
+        """Private keys and mesh secrets that the hosts hold, in base64."""
+        held: set[str] = set()
+        for ready in Path("/run/brine-lab", self.name).glob("*/ready"):
+            command = "cat /etc/brine/identity*.key /etc/brine/mesh_secret 2>/dev/null; true"
+            held.update(self.run(ready.parent.name, command).split())
+        return held
 
     def play_until(
         self,
@@ -142,11 +161,12 @@ class Lab:
         times: int,
         playbook: str,
         *arguments: str,
-        inventories: t.Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+        directory: Path = ROOT,
     ) -> Played:
         """Run a playbook and kill all of it at the line that has `line` in it for the nth time.
         It must not end before that."""
-        process = self._play(playbook, arguments, inventories, None, ROOT)
+        process = self._play(playbook, arguments, (), environment, directory)
         assert process.stdout is not None
         output = ""
         for text in process.stdout:
@@ -218,6 +238,13 @@ class Lab:
                 process.terminate()
                 process.communicate()
             frames += read_capture(path.read_bytes())
+
+
+def forms(secret: str) -> tuple[str, ...]:
+    """How 32 bytes, given in base64, may show in an output."""
+    raw = base64.b64decode(secret)
+    assert len(raw) == 32
+    return secret, secret.rstrip("="), raw.hex(), repr(raw)[2:-1], str(list(raw))[1:-1]
 
 
 def read_capture(data: bytes) -> Iterator[Frame]:

@@ -51,9 +51,12 @@ def reached(lab: Lab, host: str, seconds: int = 30) -> set[str]:
 def test_a_new_host_reaches_the_old_ones(mesh: Lab, lab4: Path) -> None:
     """Only it is installed, and the others lose nothing meanwhile."""
     with probing(mesh) as count:
-        played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
+        played = mesh.play(
+            "playbooks/add_hosts.yml", "-vvv", "-e", "add_hosts=lab4", inventories=[lab4]
+        )
     print(count)
     assert played.status == 0, played.output
+    assert played.secrets == len(ALL)
     assert count.lost == count.duplicated == 0
     for host in ALL:
         assert reached(mesh, host) == set(ALL) - {host}
@@ -107,10 +110,11 @@ def test_a_revoked_host_is_refused_everywhere(mesh: Lab, lab4: Path) -> None:
     assert reached(mesh, "lab4") == set(HOSTS)
     with probing(mesh) as count:
         played = mesh.play(
-            "playbooks/remove_hosts.yml", "-e", "remove_hosts=lab4", inventories=[lab4]
+            "playbooks/remove_hosts.yml", "-vvv", "-e", "remove_hosts=lab4", inventories=[lab4]
         )
     print(count)
     assert played.status == 0, played.output
+    assert played.secrets == len(ALL)
     assert count.lost == count.duplicated == 0  # between the others
     for host in HOSTS:
         assert [peer["name"] for peer in mesh.status(host)["peers"]] == sorted(set(HOSTS) - {host})
@@ -149,8 +153,9 @@ def test_a_host_that_left_the_group_is_forgotten(mesh: Lab, lab4: Path) -> None:
     played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
     assert played.status == 0, played.output
     assert reached(mesh, "lab1") == {"lab2", "lab3", "lab4"}
-    played = mesh.play("playbooks/peers.yml")
+    played = mesh.play("playbooks/peers.yml", "-vvv")
     assert played.status == 0, played.output
+    assert played.secrets == len(ALL)
     assert not (mesh.store / "lab4.txt").exists()
     assert reached(mesh, "lab4", 3) == set()
     assert reached(mesh, "lab1") == {"lab2", "lab3"}
