@@ -13,7 +13,8 @@ description:
   - Makes a virtual environment from the wheels of one archive, and then moves the
     link C(venv) to it, so a host never has half an installation.
   - Needs no network, no pip and no C(python3-venv) on the host. pip is one of the wheels.
-  - The environment that was in use before is kept; older ones are removed.
+  - The environment that was in use before is kept, and the one that a running daemon was started
+    from; older ones are removed.
 author: The brine authors (@brine)
 options:
   archive:
@@ -54,10 +55,6 @@ environment:
   returned: always
   type: str
   sample: /opt/brine/venvs/0f343b0931126a20f133d67c2b018a3b
-daemon:
-  description: The virtual environment that a running daemon was started from. Null if none runs.
-  returned: always
-  type: str
 """
 
 import os
@@ -68,6 +65,8 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.brine.mesh.plugins.module_utils import daemon
 
 COMPLETE = ".complete"  # written last: an environment without it was interrupted
 
@@ -101,23 +100,6 @@ def install(module: AnsibleModule, archive: Path, environment: Path) -> None:
     (environment / COMPLETE).touch()
 
 
-def daemon_environment(module: AnsibleModule, root: Path) -> str | None:
-    """The environment that a running daemon was started from, by its interpreter."""
-    systemctl = module.get_bin_path("systemctl")
-    if systemctl is None:
-        return None
-    command = [systemctl, "show", "--property=MainPID", "--value", "brined.service"]
-    number = str(module.run_command(command)[1]).strip()
-    try:
-        command_line = Path("/proc", number, "cmdline").read_bytes() if int(number) else b""
-    except (OSError, ValueError):
-        return None
-    interpreter = Path(os.fsdecode(command_line.split(b"\0", maxsplit=1)[0]))
-    if root / "venvs" not in interpreter.parents:
-        return None
-    return str(interpreter.parents[1])
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -142,13 +124,14 @@ def main() -> None:
         new.symlink_to(environment.relative_to(root))
         new.replace(link)
         kept = os.path.realpath(root / "former" / "venv")  # brine.mesh.former
+        pid = daemon.main_pid(module)  # it goes on with its own until it is restarted
+        used = daemon.environment(pid, root) if pid else None
         for other in environment.parent.iterdir():
-            if str(other) not in (str(environment), before, kept):
+            if str(other) not in (str(environment), before, kept, used):
                 shutil.rmtree(other)
     module.exit_json(
         changed=changed,
         environment=str(environment),
-        daemon=daemon_environment(module, root),
         diff={
             "before": f"{before}\n" if before else "",
             "after": f"{environment}\n",

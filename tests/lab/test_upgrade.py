@@ -83,10 +83,18 @@ class Version:
             shutil.copy(ROOT / name, root / name)
         change(root)
         self.directory = directory
+        self.environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)}
 
     def play(self, lab: Lab, playbook: str, *arguments: str) -> Played:
-        environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)}
-        return lab.play(playbook, *arguments, environment=environment, directory=self.directory)
+        return lab.play(
+            playbook, *arguments, environment=self.environment, directory=self.directory
+        )
+
+    def play_until(self, lab: Lab, line: str, playbook: str) -> Played:
+        """Killed at the line."""
+        return lab.play_until(
+            line, 1, playbook, environment=self.environment, directory=self.directory
+        )
 
 
 @pytest.fixture
@@ -140,9 +148,10 @@ def test_a_version_that_is_no_good_is_put_back(
     before = {host: installed(mesh, host) for host in HOSTS}
     bad = version(change)
     with probing(mesh) as count:
-        played = bad.play(mesh, "brine.mesh.upgrade")
+        played = bad.play(mesh, "brine.mesh.upgrade", "-vvv")
     print(count)
     assert played.status != 0
+    assert played.secrets == len(HOSTS)
     assert "The upgrade has stopped in this batch" in played.output
     assert "what was installed before is back and works" in played.output
     assert {host: installed(mesh, host) for host in HOSTS} == before
@@ -158,9 +167,14 @@ def test_upgrade_loses_nothing(mesh: Lab, version: Callable[[Change], Version]) 
     assert predicted.status == 0, predicted.output
     assert {host: installed(mesh, host) for host in HOSTS} == before
     with probing(mesh) as count:
-        played = good.play(mesh, "brine.mesh.upgrade")
+        # Once it was killed, where the canary has the new package and runs the former daemon.
+        good.play_until(mesh, "TASK [brine.mesh.exchange : Write the unit]", "brine.mesh.upgrade")
+        assert running(mesh, "lab1") != VERSION
+        assert installed(mesh, "lab1")[0] != before["lab1"][0]
+        played = good.play(mesh, "brine.mesh.upgrade", "-vvv")
     print(count)
     assert played.status == 0, played.output
+    assert played.secrets == len(HOSTS)
     assert count.lost == count.duplicated == 0
     for host in HOSTS:
         assert running(mesh, host) == VERSION
