@@ -26,8 +26,9 @@ enum control_operation {
 	CONTROL_ROTATE = 4,
 	/* Make the pair of the newest keys of both sides, unless it is there. */
 	CONTROL_DERIVE = 5,
-	/* The same for the pair given, with boxes that the daemon derived. */
-	CONTROL_INSTALL_PAIR = 6,
+	/* The same for the pair given, which `open` has left to the daemon by
+	 * EVENT_DERIVE: here, in a process, it keeps no packet waiting. */
+	CONTROL_DERIVE_PAIR = 6,
 	/* Overwrite what is no longer used: our previous key once ours is proved and
 	 * used, boxes of the peer's previous one once it has moved, expired boxes. */
 	CONTROL_RETIRE = 7,
@@ -47,8 +48,8 @@ enum control_result {
 	 * meanwhile. What was begun goes on with the next call. */
 	CONTROL_AGAIN = 8,
 	CONTROL_NOT_DUE = 9, /* ROTATE, RETIRE: not yet, or nothing to do */
-	CONTROL_ILLEGAL = 10, /* DERIVE, INSTALL_PAIR: no pair of the present keys */
-	CONTROL_FAILED = 11, /* DERIVE, INSTALL_PAIR: its keys make no box, or it expired */
+	CONTROL_ILLEGAL = 10, /* DERIVE_PAIR: no pair of the present keys */
+	CONTROL_FAILED = 11, /* DERIVE, DERIVE_PAIR: its keys make no box, or it expired */
 };
 
 enum control_time {
@@ -68,11 +69,13 @@ struct control_box {
 struct control_request {
 	__u32 operation; /* enum control_operation */
 	__u32 association;
-	__u8 own_generation; /* ROTATE, INSTALL_PAIR */
-	__u8 peer_generation; /* INSTALL_PAIR */
-	__u8 keyed; /* INSTALL_PAIR: 1: peer_public was announced */
-	__u8 reserved[5];
-	/* the rest: INSTALL; but for the keys of ROTATE and INSTALL_PAIR */
+	__u8 own_generation; /* ROTATE, DERIVE_PAIR */
+	__u8 peer_generation; /* DERIVE_PAIR, as the next two: see event_derive */
+	__u8 keyed; /* 1: peer_public was announced */
+	__u8 reserved;
+	__u16 instance;
+	__u16 reserved2;
+	/* the rest: INSTALL; but for the keys of ROTATE and DERIVE_PAIR */
 	__u32 peer;
 	__u32 initiated;
 	__u32 local_index;
@@ -85,8 +88,8 @@ struct control_request {
 	__u8 receive_header_key[KEY_SIZE];
 	__u8 own_private[KEY_SIZE]; /* generation 0; ROTATE: own_generation */
 	__u8 own_public[KEY_SIZE];
-	__u8 peer_public[KEY_SIZE]; /* generation 0; INSTALL_PAIR: peer_generation */
-	struct control_box send; /* INSTALL, INSTALL_PAIR */
+	__u8 peer_public[KEY_SIZE]; /* generation 0; DERIVE_PAIR: peer_generation */
+	struct control_box send;
 	struct control_box receive;
 };
 

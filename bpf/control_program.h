@@ -323,17 +323,16 @@ static __always_inline int control_run(struct control_request *request, struct p
 	case CONTROL_DERIVE:
 		pair->association = request->association;
 		return control_derive(pair);
-	case CONTROL_INSTALL_PAIR:
-		if (control_bad_boxes(request) || request->keyed > 1)
+	case CONTROL_DERIVE_PAIR:
+		if (request->keyed > 1)
 			return CONTROL_BAD_REQUEST;
 		pair->association = request->association;
 		pair->own = request->own_generation;
 		pair->peer = request->peer_generation;
 		pair->announced = request->keyed;
-		pair->given = 1;
+		pair->seen.is.instance = request->instance;
 		control_store(&pair->peer_key, CONTROL_KEY(request, peer_public));
-		control_subkeys(request, pair);
-		return control_install_pair(pair);
+		return control_derive_pair(pair);
 	case CONTROL_RETIRE:
 		return control_retire(request->association);
 	}

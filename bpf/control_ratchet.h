@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * What the `control` program does to the ratchet and the pairs of an association:
- * ROTATE, DERIVE, INSTALL_PAIR, RETIRE, and ERASE's part of it. control.h says what
+ * ROTATE, DERIVE, DERIVE_PAIR, RETIRE, and ERASE's part of it. control.h says what
  * for, ratchet.h in what order.
  */
 #ifndef BRINE_CONTROL_RATCHET_H
@@ -154,12 +154,14 @@ __noinline int control_derive(struct pair *pair)
 	return result;
 }
 
-/* pair->own, peer, announced, peer_key and the sub-keys are given. */
-__noinline int control_install_pair(struct pair *pair)
+/* pair->own, peer, announced, peer_key and seen.is.instance are of the event. header_tag
+ * has vouched for that key, to the ratchet of that instance. It is adopted, as ever,
+ * once a packet opens under it. */
+__noinline int control_derive_pair(struct pair *pair)
 {
 	struct association *association;
+	union ratchet_word word;
 	struct box *receive;
-	__u64 life;
 
 	if (!pair)
 		return CONTROL_BAD_REQUEST;
@@ -169,13 +171,16 @@ __noinline int control_install_pair(struct pair *pair)
 		return CONTROL_BAD_REQUEST;
 	if (life_state(life_read(association)) < ASSOCIATION_PENDING)
 		return CONTROL_NO_ASSOCIATION;
+	word = ratchet_read(association);
+	if (word.is.instance != pair->seen.is.instance)
+		return CONTROL_ILLEGAL;
+	pair->seen = word;
 	pair->now = bpf_ktime_get_boot_ns();
-	pair->seen = ratchet_read(association);
 	pair->announced = pair->announced && control_is_confirmed(association);
-	life = life_read(receive);
-	if (life_tenant(life) == box_tenant(BOX_PUBLISHED, pair->peer, pair->own))
+	if (life_tenant(life_read(receive)) ==
+	    box_tenant(BOX_PUBLISHED, pair->peer, pair->own))
 		return CONTROL_DONE; /* it is there: the daemon was told twice */
-	if (!ratchet_legal(association, pair->seen, pair->own, pair->peer, pair->announced,
+	if (!ratchet_legal(association, word, pair->own, pair->peer, pair->announced,
 			   pair->now))
 		return CONTROL_ILLEGAL;
 	return control_pair_result(pair_make(pair));

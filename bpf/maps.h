@@ -85,7 +85,7 @@ struct endpoint {
 
 enum config_flag {
 	CONFIG_COPY_DSCP = 1,
-	/* No scalar multiplication on reception: an event asks the daemon. */
+	/* No scalar multiplication on reception: an event has the daemon see to it. */
 	CONFIG_PUNT_DERIVATION = 2,
 	/* All packets leave from our own port: roaming.h. */
 	CONFIG_ROAMING = 4,
@@ -290,7 +290,9 @@ struct event_derive {
 	__u8 own_generation;
 	__u8 peer_generation;
 	__u8 keyed; /* 1: the packet brought `key`, and header_tag vouches for it */
-	__u8 reserved[5];
+	__u8 reserved;
+	__u16 instance; /* of the ratchet that the packet met: see struct ratchet */
+	__u16 reserved2;
 	__u8 key[KEY_SIZE];
 };
 

@@ -3,7 +3,9 @@
  * A packet of a pair that has no box: the cold side of `open`. The pair is made in
  * the kernel, on reception, if it is legal, and if the peer's key is new only once
  * header_tag vouches for it. So a forged packet costs one keyed hash at most, and a
- * pair one scalar multiplication, once.
+ * pair one scalar multiplication, once. With CONFIG_PUNT_DERIVATION an event is all
+ * that comes of it here, judged and limited alike; the packet is dropped, and the
+ * peer repeats it.
  */
 #ifndef BRINE_OPEN_PAIR_H
 #define BRINE_OPEN_PAIR_H
@@ -54,7 +56,7 @@ static __always_inline int open_header_tag(struct open_pair_area *area,
 	return !any_bit(tag ^ work->tag);
 }
 
-/* Ask the daemon for the pair: it derives, and calls CONTROL_INSTALL_PAIR. */
+/* Ask for the pair: the daemon has CONTROL_DERIVE_PAIR make it. */
 static __always_inline int open_punt_pair(struct open_pair_area *area,
 					  const struct open_header *header,
 					  const struct association *association, int keyed)
@@ -68,7 +70,9 @@ static __always_inline int open_punt_pair(struct open_pair_area *area,
 	derive->own_generation = area->pair.own;
 	derive->peer_generation = area->pair.peer;
 	derive->keyed = keyed;
-	__builtin_memset(derive->reserved, 0, sizeof(derive->reserved));
+	derive->reserved = 0;
+	derive->instance = area->pair.seen.is.instance;
+	derive->reserved2 = 0;
 	__builtin_memset(derive->key, 0, KEY_SIZE);
 	if (keyed)
 		__builtin_memcpy(derive->key, header->keyed.key, KEY_SIZE);
@@ -117,7 +121,6 @@ __noinline int open_judge_pair(const struct open_header *header, __u32 number, _
 	if (settings->flags & CONFIG_PUNT_DERIVATION)
 		return open_punt_pair(area, header, association, next);
 	pair->announced = keyed;
-	pair->given = 0;
 	if (next)
 		__builtin_memcpy(&pair->peer_key, header->keyed.key, KEY_SIZE);
 	return 0;

@@ -30,16 +30,12 @@ struct pair {
 	__u8 own;
 	__u8 peer;
 	__u8 announced; /* 1: `peer` may be the generation after the adopted one */
-	__u8 given; /* 1: the sub-keys are here, else they are derived */
-	/* The peer's key; needed if announced or given, and must be the association's
-	 * unless of the next generation. */
-	struct key_words peer_key;
+	struct key_words peer_key; /* the peer's, if announced and of that generation */
+	/* Scratch from here on. */
+	__u64 claimed; /* the receiving box's life */
+	__u64 fence;
 	__u32 send_subkey[DERIVE_SUBKEY_WORDS];
 	__u32 receive_subkey[DERIVE_SUBKEY_WORDS];
-	/* out */
-	__u64 claimed; /* the receiving box's life */
-	/* Scratch from here on. */
-	__u64 fence;
 	struct key_words own_private, own_public, peer_public, secret;
 	struct derive derive;
 };
@@ -196,16 +192,6 @@ static __always_inline void pair_copy_keys(const struct association *association
 			*(const struct key_words *)association->peer_public[pair->peer & 1];
 }
 
-static __always_inline int pair_key_differs(const struct pair *pair)
-{
-	__u64 difference = 0;
-	int i;
-
-	for (i = 0; i < KEY_WORDS; i++)
-		difference |= pair->peer_key.word[i] ^ pair->peer_public.word[i];
-	return difference != 0;
-}
-
 static __always_inline int pair_derive(struct pair *pair)
 {
 	__u32 own = pair->own, peer = pair->peer;
@@ -238,7 +224,6 @@ __noinline int pair_make(struct pair *pair)
 	struct association *association;
 	struct box *send, *receive;
 	union ratchet_word word;
-	int result;
 	__u64 life;
 
 	if (!pair)
@@ -260,23 +245,18 @@ __noinline int pair_make(struct pair *pair)
 	RACE(RACE_PAIR_COPIED, pair->association);
 	fence(&pair->fence);
 	word = ratchet_read(association);
-	result = PAIR_BUSY;
 	if (word.is.instance != pair->seen.is.instance ||
 	    !ratchet_legal(association, word, pair->own, pair->peer, pair->announced,
-			   pair->now))
-		goto give_up;
-	result = PAIR_ILLEGAL;
-	if (pair->given && pair_key_differs(pair))
-		goto give_up;
-	if (!pair->given && pair_derive(pair)) {
+			   pair->now)) {
+		pair_wipe(send, receive, pair->claimed, BOX_EMPTY);
+		return PAIR_BUSY;
+	}
+	if (pair_derive(pair)) {
 		pair_wipe(send, receive, pair->claimed,
 			  box_tenant(BOX_FAILED, pair->peer, pair->own));
 		return PAIR_FAILED;
 	}
 	return pair_publish(association, pair, send, receive);
-give_up:
-	pair_wipe(send, receive, pair->claimed, BOX_EMPTY);
-	return result;
 }
 
 #endif

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 from brine import keys
@@ -191,39 +191,28 @@ class Maps(TableMaps):
         self._run(request)
 
     def derive(self, number: int) -> None:
-        """See that the pair of both newest keys has its boxes. In the kernel, also where
-        `open` may not: see :meth:`install_pair`.
+        """See that the pair of both newest keys has its boxes. In the kernel, but not in `open`.
 
         :raises ControlError: CONTROL_AGAIN if the data path is at it or the ratchet moved;
             CONTROL_FAILED if it cannot be: exchange anew; CONTROL_NO_ASSOCIATION.
         """
         self._simple("CONTROL_DERIVE", number)
 
-    def install_pair(
-        self, number: int, own_generation: int, peer_generation: int, announced: bytes | None
-    ) -> None:
-        """The same for any pair, computed here: for hosts whose kernel may not derive.
-        `announced` is the peer's key that an event brought. A pair that is there is no error.
+    def derive_pair(self, asked: DeriveEvent) -> None:
+        """The same for the pair that `open` has asked for, on hosts where it may not derive.
+        No private key comes here. A pair that is there is no error.
 
         :raises ControlError: CONTROL_ILLEGAL if the ratchet allows no such pair (any more);
-            CONTROL_AGAIN; CONTROL_FAILED, also if the keys make no box; CONTROL_NO_ASSOCIATION.
+            CONTROL_AGAIN; CONTROL_FAILED if the keys make no box; CONTROL_NO_ASSOCIATION.
         """
-        request = self._request("CONTROL_INSTALL_PAIR", number)
-        request.own_generation = own_generation
-        request.peer_generation = peer_generation
-        request.keyed = announced is not None
-        held: Any = self.layout.association()
-        with _overwritten(request), _overwritten(held), self.locked():
-            # Within the lock the keys stay who they are: only `control` erases and rotates.
-            if not self._map("associations").lookup_into(pack_number(number), held):
-                raise IndexError(f"there is no association {number}")
-            public = announced or bytes(held.peer_public[peer_generation & 1])
-            boxes = _derive_boxes(held, own_generation, peer_generation, public)
-            request.peer_public[:] = public
-            for into, box in zip((request.send, request.receive), boxes, strict=True):
-                into.key[:] = box.key
-                into.nonce[:] = box.nonce
-            self._call(request)
+        request = self._request("CONTROL_DERIVE_PAIR", asked.association)
+        request.own_generation = asked.own_generation
+        request.peer_generation = asked.peer_generation
+        request.instance = asked.instance
+        if asked.key is not None:
+            request.keyed = 1
+            request.peer_public[:] = asked.key
+        self._run(request)
 
     def retire(self, number: int) -> bool:
         """Overwrite what its ratchet has left behind: our key before a proved one, boxes,
@@ -282,6 +271,7 @@ class Maps(TableMaps):
             association=head.association,
             own_generation=data.own_generation,
             peer_generation=data.peer_generation,
+            instance=data.instance,
             key=bytes(data.key) if data.keyed else None,
         )
 
@@ -346,49 +336,17 @@ class Maps(TableMaps):
 
     def _run(self, request: ctypes.Structure) -> None:
         """Call the control program on `request`, which is overwritten afterwards."""
-        with _overwritten(request), self.locked():
-            self._call(request)
-
-    def _call(self, request: ctypes.Structure) -> None:
-        if self.stale():
-            raise StaleMaps
-        # Opened each time: an upgrade may have put another one there.
-        program = Program.pinned(str(self.directory / "control"))
-        with contextlib.closing(program):
-            value = program.call(request)
+        try:
+            with self.locked():
+                if self.stale():
+                    raise StaleMaps
+                # Opened each time: an upgrade may have put another one there.
+                program = Program.pinned(str(self.directory / "control"))
+                with contextlib.closing(program):
+                    value = program.call(request)
+        finally:
+            ctypes.memset(ctypes.addressof(request), 0, ctypes.sizeof(request))
         results = self.layout.enum("control_result")
         if value != results["CONTROL_DONE"]:
             names = {number: name for name, number in results.items()}
             raise ControlError(names.get(value, str(value)))
-
-
-@contextlib.contextmanager
-def _overwritten(held: ctypes.Structure) -> Iterator[None]:
-    """Zeros in the place of secrets, whatever happens."""
-    try:
-        yield
-    finally:
-        ctypes.memset(ctypes.addressof(held), 0, ctypes.sizeof(held))
-
-
-def _derive_boxes(
-    association: Any, own: int, peer: int, peer_public: bytes
-) -> tuple[keys.Box, keys.Box]:
-    """The sending and the receiving box of the pair of these generations: struct
-    association as in the map, the peer's key of that generation.
-
-    :raises ControlError: if our key is not there (any more), or theirs makes no box.
-    """
-    private = bytes(association.own[own & 1].private)
-    public = bytes(association.own[own & 1].public)
-    secret = bytes(association.secret)
-    if not any(private):
-        raise ControlError("CONTROL_ILLEGAL")
-    try:
-        dh = keys.beforenm(private, peer_public)
-    except ValueError:
-        raise ControlError("CONTROL_FAILED") from None
-    return (
-        keys.derive_box(secret, own, peer, dh, public, peer_public),
-        keys.derive_box(secret, peer, own, dh, peer_public, public),
-    )

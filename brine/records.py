@@ -110,12 +110,13 @@ class Association:
 
 @dataclass(frozen=True)
 class DeriveEvent:
-    """EVENT_DERIVE: a packet needs this pair, which this host's kernel may not derive."""
+    """EVENT_DERIVE: a packet needs this pair, which `open` may not derive on this host."""
 
     peer: int
     association: int
     own_generation: int
     peer_generation: int
+    instance: int  #: of the ratchet that the packet met
     key: bytes | None  #: the peer's, public, if it was announced
 
 

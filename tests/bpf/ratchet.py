@@ -46,6 +46,7 @@ class Side:
         self.host, self.which, self.secrets = host, which, secrets
         self.privates = {0: secrets.first[which]}
         self.other: Side
+        self._waiting: list[Any] = []  # events that the daemon has not seen yet
         host.configure(UNDERLAY[which], None)
         host.peer(PEER, (UNDERLAY[1 - which], PORT))
         host.route(f"{INSIDE[which]}/32", host.loaded.enum("route_value")["ROUTE_SELF"])
@@ -64,9 +65,10 @@ class Side:
 
     # set-up
 
-    def set_punt(self) -> None:
+    def set_punt(self, punts: bool = True) -> None:
         config = self.host.read("config", "config", 0)
-        config.flags |= self.host.loaded.enum("config_flag")["CONFIG_PUNT_DERIVATION"]
+        flag = self.host.loaded.enum("config_flag")["CONFIG_PUNT_DERIVATION"]
+        config.flags = config.flags | flag if punts else config.flags & ~flag
         self.host.write("config", 0, config)
 
     def renew(self, secrets: Secrets) -> None:
@@ -224,18 +226,47 @@ class Side:
     def retire(self) -> str:
         return self.run("RETIRE")
 
-    def install_pair(
-        self, own: int, peer: int, *, keyed: bool = False, key: bytes | None = None
+    def derive_pair(
+        self,
+        own: int,
+        peer: int,
+        *,
+        keyed: bool = False,
+        key: bytes | None = None,
+        instance: int | None = None,
     ) -> str:
-        request = self.host.request("CONTROL_INSTALL_PAIR", SLOT)
+        """As the daemon does on EVENT_DERIVE. `keyed`: with the peer's key, or with `key`."""
+        request = self.host.request("CONTROL_DERIVE_PAIR", SLOT)
         request.own_generation, request.peer_generation = own, peer
-        request.keyed = keyed
-        request.peer_public[:] = key or self.other.public(peer)
-        for name in ("send", "receive"):
-            box = self.box(own, peer, sending=name == "send")
-            getattr(request, name).key[:] = box.key
-            getattr(request, name).nonce[:] = box.nonce
+        request.instance = self.word.instance if instance is None else instance
+        if keyed:
+            request.keyed = 1
+            request.peer_public[:] = key or self.other.public(peer)
         return self.host.control(request)
+
+    def wait(self) -> None:
+        """What the daemon is told now it sees later."""
+        self._waiting += self.host.events()
+
+    def asked(self) -> list[str]:
+        """Serve the EVENT_DERIVEs that there are, as the daemon does; the results."""
+        self.wait()
+        events, self._waiting = self._waiting, []
+        results = []
+        for kind, peer, association, data in events:
+            if kind == "EVENT_DERIVE":
+                assert (peer, association) == (PEER, SLOT)
+                said = self.host.loaded.struct("event_derive").from_buffer_copy(data)
+                results.append(
+                    self.derive_pair(
+                        said.own_generation,
+                        said.peer_generation,
+                        keyed=bool(said.keyed),
+                        key=bytes(said.key),
+                        instance=said.instance,
+                    )
+                )
+        return results
 
     # packets
 

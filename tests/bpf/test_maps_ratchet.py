@@ -97,7 +97,7 @@ def test_the_peer_s_rotation_as_the_daemon_sees_it(maps: Maps, two: Two) -> None
     assert moved <= boot_ns()
 
 
-def test_a_daemon_derives_for_its_kernel(maps: Maps, two: Two) -> None:
+def test_a_daemon_has_control_derive_for_open(maps: Maps, two: Two) -> None:
     a, b = two.sides
     a.set_punt()
     b.rotate()
@@ -108,15 +108,14 @@ def test_a_daemon_derives_for_its_kernel(maps: Maps, two: Two) -> None:
     ((kind, peer, association, data),) = a.host.events()
     kinds = a.host.loaded.enum("event_kind")
     event = maps.derive_event(struct.pack("<4I", kinds[kind], peer, association, len(data)) + data)
-    assert event == DeriveEvent(PEER, SLOT, 0, 1, b.public(1))
-    maps.install_pair(SLOT, event.own_generation, event.peer_generation, event.key)
-    maps.install_pair(SLOT, event.own_generation, event.peer_generation, event.key)
+    assert event == DeriveEvent(PEER, SLOT, 0, 1, a.word.instance, b.public(1))
+    maps.derive_pair(event)
+    maps.derive_pair(event)
     a.check()
     assert a.take(frame) == "keepalive"
-    # Its own next generation with the peer's: no packet asks for it.
     maps.rotate(SLOT, 1, private := os.urandom(32))
     a.privates[1] = private
-    maps.install_pair(SLOT, 1, 1, None)
+    maps.derive_pair(DeriveEvent(PEER, SLOT, 1, 1, a.word.instance, None))
     a.check()
     assert a.state(1, 1) == "published"
 
@@ -139,7 +138,7 @@ def test_pairs_that_cannot_be(
         held.peer_since[0] = boot_ns()
         two.a.host.write("associations", SLOT, held)
     with pytest.raises(ControlError) as error:
-        maps.install_pair(SLOT, own, peer, key)
+        maps.derive_pair(DeriveEvent(PEER, SLOT, own, peer, two.a.word.instance, key))
     assert refused(error) == result
     assert two.a.pairs() == {(0, 0)}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ROTATE, DERIVE, INSTALL_PAIR and RETIRE by table: what they refuse, and what is left."""
+"""ROTATE, DERIVE, DERIVE_PAIR and RETIRE by table: what they refuse, and what is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from brine import keys as library
-from tests.bpf.host import Keys
 from tests.bpf.installer import everything, image
 from tests.bpf.ratchet import SLOT, Side, Two, Word
 
@@ -172,7 +171,7 @@ def test_derive_finds_somebody_at_it(two: Two, name: str, result: str) -> None:
     assert image(side.host) == before
 
 
-@pytest.mark.parametrize("operation", ["DERIVE", "RETIRE"])
+@pytest.mark.parametrize("operation", ["DERIVE", "DERIVE_PAIR", "RETIRE"])
 @pytest.mark.parametrize("name", ["FREE", "CLAIMED", "ERASING"])
 def test_nothing_is_done_to_one_out_of_use(two: Two, operation: str, name: str) -> None:
     side = two.a
@@ -186,78 +185,101 @@ def test_nothing_is_done_to_one_out_of_use(two: Two, operation: str, name: str) 
 def test_no_operation_reaches_out_of_range(two: Two, number: int) -> None:
     side = two.a
     before = image(side.host)
-    for operation in ("ROTATE", "DERIVE", "INSTALL_PAIR", "RETIRE"):
+    for operation in ("ROTATE", "DERIVE", "DERIVE_PAIR", "RETIRE"):
         request = side.host.request(f"CONTROL_{operation}", number)
         for name in ("own_private", "own_public", "peer_public"):
             getattr(request, name)[:] = os.urandom(32)
-        request.send.key[:], request.receive.key[:] = os.urandom(32), os.urandom(32)
         assert side.host.control(request) == "BAD_REQUEST"
     assert image(side.host) == before
 
 
-# INSTALL_PAIR
+# DERIVE_PAIR
 
 
-def test_a_pair_is_installed_as_the_kernel_would_make_it(two: Two) -> None:
+def test_a_pair_is_made_as_open_would_make_it(two: Two) -> None:
     a, b = two.sides
     a.rotate()
-    assert a.install_pair(1, 0) == "DONE"
+    assert a.derive_pair(1, 0) == "DONE"
     a.check()
     frame = a.announce()
-    assert b.install_pair(0, 1, keyed=True) == "DONE"
+    assert b.derive_pair(0, 1, keyed=True) == "DONE"
     b.check()
+    assert b.pairs() == {(0, 0), (0, 1)}
+    assert b.association.derivations == 0  # not of the budget: `open` took that
     assert b.word.peer == 0  # provisional, until a packet opens
     assert b.take(frame) == "keepalive"
     assert b.word.peer == 1
     assert bytes(b.association.peer_public[1]) == a.public(1)
 
 
-def test_a_pair_that_is_there_is_not_installed_again(two: Two) -> None:
+def test_a_pair_that_is_there_is_not_made_again(two: Two) -> None:
     before = image(two.a.host)
-    assert two.a.install_pair(0, 0) == "DONE"
+    assert two.a.derive_pair(0, 0) == "DONE"
+    assert image(two.a.host) == before
+    two.b.rotate()
+    assert two.a.derive_pair(0, 1, keyed=True) == "DONE"
+    before = image(two.a.host)
+    assert two.a.derive_pair(0, 1, keyed=True, key=b"\5" * 32) == "DONE"
     assert image(two.a.host) == before
 
 
 @pytest.mark.parametrize(
-    ("own", "peer", "keyed", "key", "result"),
+    ("own", "peer", "keyed"),
     [
-        pytest.param(2, 0, False, None, "ILLEGAL", id="a key we do not have"),
-        pytest.param(0, 1, False, None, "ILLEGAL", id="theirs, not announced"),
-        pytest.param(0, 2, True, None, "ILLEGAL", id="theirs, one too far"),
-        pytest.param(1, 0, False, b"\5" * 32, "ILLEGAL", id="not their key"),
-        pytest.param(1, 0, True, b"\5" * 32, "ILLEGAL", id="not their key, they say"),
+        pytest.param(2, 0, False, id="a key we do not have"),
+        pytest.param(0, 1, False, id="theirs, not announced"),
+        pytest.param(0, 2, True, id="theirs, one too far"),
+        pytest.param(1, 255, True, id="theirs, far too far"),
     ],
 )
-def test_an_illegal_pair_is_not_installed(
-    two: Two, own: int, peer: int, keyed: bool, key: bytes | None, result: str
-) -> None:
+def test_an_illegal_pair_is_not_made(two: Two, own: int, peer: int, keyed: bool) -> None:
     side = two.a
     side.rotate()
-    for number in (own, peer):
-        for one in two.sides:
-            one.privates.setdefault(number, os.urandom(32))
     before = image(side.host)
-    assert side.install_pair(own, peer, keyed=keyed, key=key) == result
-    after = image(side.host)
-    serials = side.slot(own, peer, sending=False)
-    after["boxes"][serials] = before["boxes"][serials]  # a claim may have raised its serial
-    assert after == before
-    assert side.state(own, peer) == ("published" if (own, peer) in side.pairs() else "none")
+    assert side.derive_pair(own, peer, keyed=keyed, key=b"\5" * 32) == "ILLEGAL"
+    assert image(side.host) == before
 
 
-@pytest.mark.parametrize("case", ["no send key", "no receive key", "one key", "keyed 2"])
-def test_boxes_that_cannot_be_are_refused(two: Two, case: str) -> None:
+def test_what_was_asked_of_another_association_is_not_made(two: Two) -> None:
+    """The number has another tenant since: the key of that event is not its peer's."""
+    side = two.a
+    stale = side.word.instance
+    two.renew()
+    before = image(side.host)
+    for own, peer in ((0, 1), (0, 0)):
+        assert side.derive_pair(own, peer, keyed=True, key=b"\5" * 32, instance=stale) == "ILLEGAL"
+    assert image(side.host) == before
+
+
+def test_an_adopted_key_is_the_association_s(two: Two) -> None:
+    """Whatever key comes with the request by then."""
+    a, b = two.sides
+    a.rotate()
+    a.derive()
+    assert b.take(a.announce()) == "keepalive"
+    b.rotate()
+    assert b.derive_pair(1, 1, keyed=True, key=b"\5" * 32) == "DONE"
+    b.check()
+
+
+@pytest.mark.parametrize("key", [bytes(32), None], ids=["zeros", "our own"])
+def test_an_announced_key_that_makes_no_box(two: Two, key: bytes | None) -> None:
+    side = two.b
+    two.a.rotate()
+    bad = key or side.public(0)
+    assert side.derive_pair(0, 1, keyed=True, key=bad) == "FAILED"
+    assert side.state(0, 1) == "failed"
+    before = image(side.host)
+    assert side.derive_pair(0, 1, keyed=True, key=bad) == "FAILED"
+    assert image(side.host) == before
+    assert two.a.take(side.data()) == "ok"
+
+
+def test_a_request_that_cannot_be_is_refused(two: Two) -> None:
     side = two.a
     side.rotate()
-    request = side.host.request("CONTROL_INSTALL_PAIR", SLOT)
-    request.own_generation = 1
-    request.peer_public[:] = two.b.public(0)
-    send, receive = Keys().send, Keys().receive
-    request.send.key[:] = bytes(32) if case == "no send key" else send.key
-    request.receive.key[:] = bytes(32) if case == "no receive key" else receive.key
-    if case == "one key":
-        request.receive.key[:] = send.key
-    request.keyed = 2 if case == "keyed 2" else 0
+    request = side.host.request("CONTROL_DERIVE_PAIR", SLOT)
+    request.own_generation, request.keyed = 1, 2
     assert side.host.control(request) == "BAD_REQUEST"
     assert side.state(1, 0) == "none"
 

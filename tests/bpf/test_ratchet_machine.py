@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from tests.bpf.host import Host
 from tests.bpf.loaded import Loaded
-from tests.bpf.ratchet import MESSAGE, PEER, Side, Two
+from tests.bpf.ratchet import MESSAGE, PEER, SLOT, Side, Two
 
 SIDES = st.integers(0, 1)
 ACCEPTED = {"ok", "keepalive"}
@@ -175,19 +175,24 @@ class Machine(RuleBasedStateMachine):
                     key = (self.exchange, which, own, peer, sending)
                     assert self.serials.setdefault(key, box.serial) == box.serial, "made twice"
 
+    def mend(self, which: int) -> None:
+        """One side's part of a round."""
+        side = self.side(which)
+        assert side.derive() == "DONE"
+        self.given(1 - which, self.sealed(which, side.announce()))
+        self.given(1 - which, self.sealed(which, side.data()))
+
     def teardown(self) -> None:
         """The link mends: within a few packets both know each other's newest key, and ten
         seconds later nothing else is left."""
         try:
             for _ in range(3):
                 for which in range(2):
-                    held = self.side(which).association
-                    held.derivations = 0
-                    self.side(which).host.write("associations", 2, held)
-                    side = self.side(which)
-                    assert side.derive() == "DONE"
-                    self.given(1 - which, self.sealed(which, side.announce()))
-                    self.given(1 - which, self.sealed(which, side.data()))
+                    for side in self.two.sides:
+                        held = side.association
+                        held.derivations = 0
+                        side.host.write("associations", SLOT, held)
+                    self.mend(which)
             self.holds()
             for side in self.two.sides:
                 assert "unproved" not in side.word.flags

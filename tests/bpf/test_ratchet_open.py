@@ -170,7 +170,8 @@ def test_what_a_packet_does(two: Two, case: Case) -> None:
 def test_a_host_that_punts_asks_for_the_same_pairs(
     loaded: Loaded, loaded_other: Loaded, case: Case
 ) -> None:
-    """And none other; the daemon's boxes are then those that the kernel would have made."""
+    """And none other, with what `control` needs to make them; the packet, repeated, then
+    opens."""
     hosts = Host(loaded), Host(loaded_other)
     two = Two(*hosts)
     case.state(two)
@@ -189,7 +190,9 @@ def test_a_host_that_punts_asks_for_the_same_pairs(
     assert (said.own_generation, said.peer_generation) == (case.own, case.peer)
     assert said.keyed == announced
     assert bytes(said.key) == (side.other.public(case.peer) if announced else bytes(32))
-    assert side.install_pair(case.own, case.peer, keyed=announced) == "DONE"
+    assert said.instance == side.word.instance
+    assert side.derive_pair(case.own, case.peer, keyed=announced) == "DONE"
+    side.check()
     assert side.take(frame) == "keepalive"
     assert side.state(case.own, case.peer) == "published"
     for host in hosts:
