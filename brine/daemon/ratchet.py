@@ -10,6 +10,7 @@ restart may lose.
                                                                after 1, 2, 4, 5, 5 … s
     still so after 300 s, or number 240 reached                exchange
     peer's key adopted, or announced again                     answer with a keepalive, within 1 s
+    `open` asks for a pair, which it may not make itself       have it made
     a former key still held                                    have it overwritten, once that is due
 
 An association is looked at when something is due, or when an event says that it moved,
@@ -24,12 +25,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from brine import keys
+from brine.daemon.admission import Bucket
 from brine.daemon.associations import Associations
 from brine.daemon.exchanges import Exchanges
 from brine.daemon.journal import Log
 from brine.daemon.peers import Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
-from brine.records import Association, ControlError, Ratchet
+from brine.records import Association, ControlError, DeriveEvent, Ratchet
 
 REKEY_INTERVAL = 120 * SECOND
 UNSETTLED_LIFE = 300 * SECOND
@@ -39,6 +41,9 @@ COUNT_INTERVAL = 30 * SECOND
 SOON = SECOND // 2
 QUIET = 5 * SECOND  #: between two looks at whether data flows at last
 ANSWER_INTERVAL = SECOND
+# A second, and at once, of pairs that `open` asks for: no more than it asks (bpf/budget.h), but
+# after a pause of the daemon all that it has asked meanwhile is there together.
+ASKED = (100, 128)
 _ANNOUNCEMENTS = (0, 1 * SECOND, 2 * SECOND, 4 * SECOND)  # after each other; then every:
 _ANNOUNCEMENT_INTERVAL = 5 * SECOND
 # The data path is at it, or the ratchet moved meanwhile; too early; erased by now.
@@ -52,6 +57,7 @@ class RatchetPath(Protocol):
     def drawn(self, number: int, own: int, peer: int) -> int: ...
     def rotate(self, number: int, generation: int, private: bytes) -> None: ...
     def derive(self, number: int) -> None: ...
+    def derive_pair(self, asked: DeriveEvent) -> None: ...
     def retire(self, number: int) -> bool: ...
 
 
@@ -100,6 +106,7 @@ class Ratchets:
         #: peers for which a key is wanted. By number, not by association: an exchange that was
         #: under way when it was asked for has older keys.
         self._wanted: set[int] = set()
+        self._asked = Bucket(*ASKED, timers.now())
 
     def tick(self) -> None:
         """Look at those that something is due for."""
@@ -153,6 +160,27 @@ class Ratchets:
         if now - watched.answered >= ANSWER_INTERVAL:
             watched.answered = now
             self._keepalive(peer.number)
+
+    def asked(self, peer: Peer, event: DeriveEvent) -> None:
+        """`open` has met a packet of a pair that it may not make, and dropped it. The peer
+        sends another; what fails now is asked for again then."""
+        if not self._asked.take(self._timers.now()):
+            return
+        try:
+            self._data_path.derive_pair(event)
+        except ControlError as error:
+            if error.result not in (*_LATER, "CONTROL_ILLEGAL", "CONTROL_FAILED"):
+                raise
+            said = error.result
+        else:
+            said = "there now"
+        self._log.debug(
+            "pair asked for",
+            peer=peer.name,
+            own_generation=event.own_generation,
+            peer_generation=event.peer_generation,
+            result=said,
+        )
 
     def _look(self, peer: Peer, number: int, watched: _Watched, now: int) -> None:
         watched.look_at = now + SOON

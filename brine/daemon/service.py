@@ -285,6 +285,8 @@ class Service:
             source = self.maps.moved_event(record)
             if source is not None and source != peer.endpoint:
                 self._membership.moved(peer, source)
+        elif event.kind == self._kinds["EVENT_DERIVE"]:
+            self._ratchets.asked(peer, self.maps.derive_event(record))
 
     def _confirmed(self, peer: Peer, number: int) -> None:
         for living in list(peer.living):

@@ -16,7 +16,7 @@ from brine.daemon.journal import ERROR, Log
 from brine.daemon.peers import Living, Peer, PeerTable
 from brine.daemon.ratchet import REKEY_INTERVAL, Ratchets
 from brine.daemon.timers import SECOND, Timers
-from brine.records import Association, ControlError, PeerState, Ratchet
+from brine.records import Association, ControlError, DeriveEvent, PeerState, Ratchet
 
 NUMBER, PEER = 3, 1
 TICK = SECOND // 2
@@ -108,6 +108,9 @@ class Host:
 
     def derive(self, number: int) -> None:
         assert number == NUMBER
+
+    def derive_pair(self, asked: DeriveEvent) -> None:
+        raise AssertionError("`open` makes its pairs itself here")
 
     def retire(self, number: int) -> bool:
         assert number == NUMBER
