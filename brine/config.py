@@ -87,6 +87,7 @@ class Config:
     bpffs: Path  #: directory of the pins, below a mounted bpffs
     copy_dscp: bool
     interface: str  #: underlay
+    kernel_derivation: bool  #: whether `open` derives keys, or has the daemon see to it
     max_peers: int  #: slots of the maps that have one per peer
     mtu: int | None  #: of brine0; None: the underlay's less OVERHEAD
     object: Path  #: the BPF object
@@ -142,6 +143,7 @@ def parse(text: str, paths: Paths) -> Config:
         bpffs=_directory(given, "bpffs"),
         copy_dscp=_of(given, "copy_dscp", bool),
         interface=_interface(given),
+        kernel_derivation=_of(given, "kernel_derivation", bool),
         max_peers=_number(given, "max_peers", 1, _PEERS_LIMIT),
         mtu=None if mtu is None else _number(given, "mtu", MINIMUM_MTU, 65535),
         object=_directory(given, "object"),

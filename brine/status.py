@@ -54,6 +54,7 @@ def collect(config: Config) -> dict[str, Any]:
             "xdp_mode": underlay.xdp_mode if underlay else None,
             "mtu": device.mtu if device else None,
             "port": config.port,
+            "kernel_derivation": maps.derives_on_reception(),
             "daemon": running,
             "peers": peers(maps, members, running.pop("made_with", {})),
             "drops": {
@@ -164,6 +165,8 @@ def render(status: Mapping[str, Any]) -> str:
         f"  MTU: {status['mtu'] if status['mtu'] is not None else 'the device is missing'}",
         f"  daemon: {_daemon(running)}",
     ]
+    if not status["kernel_derivation"]:
+        lines.insert(-1, "  keys: derived when the daemon asks, not on reception")
     under_way = running.get("exchanges", {})
     for peer in status["peers"]:
         lines += ["", *_render_peer(peer, under_way.get(peer["name"]))]

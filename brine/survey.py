@@ -164,6 +164,7 @@ def settings(config: Config, underlay: Link, maps: Maps, device: Link, inside: L
     flags = maps.layout.enum("config_flag")
     made.flags = flags["CONFIG_COPY_DSCP"] * config.copy_dscp
     made.flags |= flags["CONFIG_ROAMING"] * config.roaming
+    made.flags |= flags["CONFIG_PUNT_DERIVATION"] * (not config.kernel_derivation)
     return made
 
 
@@ -225,18 +226,44 @@ def _compare_devices(net: Net, mtu: int, directory: Path | None) -> tuple[list[s
 def _compare_settings(
     config: Config, net: Net, underlay: Link, directory: Path | None
 ) -> tuple[list[str], list[str]]:
-    dscp = "copied" if config.copy_dscp else "not copied"
-    roams = ", roaming" if config.roaming else ""
-    after = [f"port {config.port}, DSCP {dscp}, underlay index {underlay.index}{roams}"]
+    after = _describe_settings(
+        config.port,
+        underlay.index,
+        copy_dscp=config.copy_dscp,
+        kernel_derivation=config.kernel_derivation,
+        roaming=config.roaming,
+    )
     device, inside = net.link(DEVICE), net.link(INSIDE)
     if directory is None or device is None or inside is None:
         return [], after
     try:
         with Maps.open(directory, config.paths.control_lock) as maps:
-            same = bytes(maps.config()) == bytes(settings(config, underlay, maps, device, inside))
+            now, flags = maps.config(), maps.layout.enum("config_flag")
+            same = bytes(now) == bytes(settings(config, underlay, maps, device, inside))
+            before = _describe_settings(
+                int.from_bytes(now.port.to_bytes(2, "little"), "big"),
+                now.underlay_ifindex,
+                copy_dscp=bool(now.flags & flags["CONFIG_COPY_DSCP"]),
+                kernel_derivation=maps.derives_on_reception(),
+                roaming=bool(now.flags & flags["CONFIG_ROAMING"]),
+            )
     except BrineError:
         return [], after
-    return (after if same else ["settings of another configuration or device"]), after
+    if not same and before == after:
+        before = [*before, "settings of other devices"]
+    return before, after
+
+
+def _describe_settings(
+    port: int, underlay: int, *, copy_dscp: bool, kernel_derivation: bool, roaming: bool
+) -> list[str]:
+    dscp = "copied" if copy_dscp else "not copied"
+    roams = ", roaming" if roaming else ""
+    when = "on reception" if kernel_derivation else "when brined asks"
+    return [
+        f"port {port}, DSCP {dscp}, underlay index {underlay}{roams}",
+        f"keys derived {when}",
+    ]
 
 
 def _compare_guard(config: Config, net: Net) -> tuple[list[str], list[str]]:

@@ -115,6 +115,11 @@ class TableMaps:
         """struct config, a copy."""
         return self.layout.config.from_buffer_copy(self._read("config", 0))
 
+    def derives_on_reception(self) -> bool:
+        """Whether `open` makes pairs, rather than leaving them to the daemon."""
+        punts = self.layout.enum("config_flag")["CONFIG_PUNT_DERIVATION"]
+        return not self.config().flags & punts
+
     def write_config(self, settings: ctypes.Structure) -> None:
         self._settings.update(pack_number(0), bytes(settings))
 

@@ -44,6 +44,7 @@ class BrineHost:
             "bpffs": str(self.pins),
             "copy_dscp": False,
             "interface": UNDERLAY,
+            "kernel_derivation": True,
             "max_peers": max_peers,
             "mtu": None,
             "object": str(bpf_object),

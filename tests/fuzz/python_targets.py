@@ -186,6 +186,7 @@ def _config(_build: Path) -> Target:
         "bpffs": "/sys/fs/bpf/brine",
         "copy_dscp": False,
         "interface": "eth0",
+        "kernel_derivation": True,
         "max_peers": 16,
         "mtu": None,
         "object": "/opt/brine/brine.bpf.o",

@@ -81,6 +81,7 @@ class Host:
             "bpffs": str(self._bpffs / self.name),
             "copy_dscp": False,
             "interface": "eth0",
+            "kernel_derivation": True,
             "max_peers": 16,
             "mtu": None,
             "object": str(self._object),

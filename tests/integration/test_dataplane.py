@@ -105,8 +105,26 @@ def test_config_map(host: Host) -> None:
     assert apply(host, copy_dscp=False)["changed"]
     with Maps.of(host.config) as maps:
         assert maps.config().flags == 0
+        assert maps.derives_on_reception()
         assert maps.config().flow_secret == secret
         assert bytes(maps.config().source4.bytes)[12:] == host.underlay4.ip.packed
+
+
+def test_the_difference_shows_where_keys_are_derived(host: Host) -> None:
+    apply(host)
+    for derives, was, will_be in (
+        (False, "on reception", "when brined asks"),
+        (True, "when brined asks", "on reception"),
+    ):
+        for check in (True, False):
+            answer = apply(host, check=check, kernel_derivation=derives)
+            assert answer["changed"]
+            before, after = (answer["diff"][name].splitlines() for name in ("before", "after"))
+            assert set(before) - set(after) == {f"keys derived {was}"}
+            assert set(after) - set(before) == {f"keys derived {will_be}"}
+            with Maps.of(host.config) as maps:
+                assert maps.derives_on_reception() is (derives if not check else not derives)
+        assert not apply(host)["changed"]
 
 
 @pytest.mark.parametrize(

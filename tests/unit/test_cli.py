@@ -18,6 +18,7 @@ CONFIG = {
     "bpffs": "/sys/fs/bpf/brine-that-is-not-there",
     "copy_dscp": False,
     "interface": "eth-none",
+    "kernel_derivation": True,
     "max_peers": 8,
     "mtu": None,
     "object": "/nowhere/brine.bpf.o",

@@ -16,6 +16,7 @@ GIVEN: dict[str, Any] = {
     "bpffs": "/sys/fs/bpf/brine",
     "copy_dscp": False,
     "interface": "eth0",
+    "kernel_derivation": True,
     "max_peers": 64,
     "mtu": None,
     "object": "/opt/brine/brine.bpf.o",
@@ -35,6 +36,7 @@ def test_what_the_role_writes() -> None:
         bpffs=Path("/sys/fs/bpf/brine"),
         copy_dscp=False,
         interface="eth0",
+        kernel_derivation=True,
         max_peers=64,
         mtu=None,
         object=Path("/opt/brine/brine.bpf.o"),
@@ -46,6 +48,7 @@ def test_what_the_role_writes() -> None:
     assert read(mtu=1280).mtu == 1280
     assert read(copy_dscp=True).copy_dscp is True
     assert read(roaming=True).roaming is True
+    assert read(kernel_derivation=False).kernel_derivation is False
 
 
 def test_an_mtu_that_is_not_there_is_derived() -> None:
@@ -66,6 +69,7 @@ def test_an_mtu_that_is_not_there_is_derived() -> None:
         ({"mtu": "1400"}, "mtu is '1400'"),
         ({"xdp_mode": "offload"}, "not one of auto, native, generic"),
         ({"copy_dscp": "no"}, "copy_dscp is 'no', not true or false"),
+        ({"kernel_derivation": 1}, "kernel_derivation is 1, not true or false"),
         ({"bpffs": "brine"}, "not an absolute path"),
         ({"interface": ""}, "no underlay interface can be called"),
         ({"interface": "sixteen-letters-"}, "no underlay interface can be called"),

@@ -27,6 +27,7 @@ def seen(**more: Any) -> dict[str, Any]:
         "xdp_mode": "native",
         "mtu": 1420,
         "port": 4747,
+        "kernel_derivation": True,
         "daemon": {"running": True, "pid": 7, "since": 1, "version": "1", "exchanges": {}},
         "peers": [peer()],
         "drops": {"open_replay": 3, "open_forged": 0},
@@ -110,6 +111,12 @@ def test_what_is_missing_is_said() -> None:
         assert line in text
     assert "transfer" not in text
     assert "dropped" not in text
+
+
+def test_a_host_that_derives_in_a_process_says_so() -> None:
+    text = status.render(seen(kernel_derivation=False))
+    assert "  keys: derived when the daemon asks, not on reception\n  daemon: running" in text
+    assert "derived" not in status.render(seen())
 
 
 def test_an_exchange_under_way_is_shown() -> None:

@@ -20,6 +20,7 @@ def config(mode: str = "auto", mtu: int | None = None) -> Config:
         bpffs=Path("/sys/fs/bpf/brine"),
         copy_dscp=False,
         interface="eth0",
+        kernel_derivation=True,
         max_peers=8,
         mtu=mtu,
         object=Path("/opt/brine/brine.bpf.o"),
