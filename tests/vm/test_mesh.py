@@ -13,6 +13,8 @@ XDP_ATTACHED_DRV = 1  # linux/if_link.h
 KINDS = {"veth", "sch_ingress", "cls_bpf"}
 # What tests/bpf asks for, which may have run there before: a VXLAN inside the mesh.
 KINDS |= {"vxlan", "udp_tunnel", "ip6_udp_tunnel"}
+# What test_vlan asks for.
+KINDS |= {"8021q", "garp", "mrp", "stp", "llc"}
 PATTERN = "6272696e65206f6e20746865207769"  # ping -p takes 16 bytes at most, in hexadecimal
 
 
