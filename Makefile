@@ -59,7 +59,7 @@ test-collection: bootstrap-collection ## Hold the built collection against Galax
 	scripts/collection/check
 
 test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF programs
-	python -m pytest tests $(HOST_TESTS:%=--ignore=%)
+	scripts/test_side_by_side $(HOST_TESTS)
 
 test-lab: bootstrap-lab ## Tests on labs of their own: Molecule scenarios, then whole plays
 	molecule test --no-command-borders --all --exclude vm

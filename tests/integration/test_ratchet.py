@@ -101,7 +101,7 @@ def test_killed_a_hundred_times_while_keys_turn(make: Make, switch: Switch) -> N
     def torment(host: Host) -> None:
         while kills[host] < KILLS // 2 or not turned():
             assert time.monotonic() < deadline, {host.name: ratchet(host) for host in kills}
-            time.sleep(rng.uniform(0, 5))  # of which a daemon needs some tenths to start
+            time.sleep(rng.uniform(0, 3))  # of which a daemon needs some tenths to start
             host.kill()
             host.spawn()
             kills[host] += 1
