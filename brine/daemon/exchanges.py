@@ -380,11 +380,12 @@ class Exchanges:
         def again() -> None:
             if living.confirmed or living is not peer.current:
                 return
-            if self._timers.now() - living.created >= ALIVE:
-                if peer.attempt is None and self._wanted(peer):
-                    self.initiate(peer, "no answer under the new association")
-                return
-            self._ways.keepalive(peer.number)
+            if self._timers.now() - living.created < ALIVE:
+                self._ways.keepalive(peer.number)
+            elif peer.attempt is None and self._wanted(peer):
+                self.initiate(peer, "no answer under the new association")
+            # Also once nothing is wanted: two exchanges that crossed can leave each side
+            # sending under its own, which is no harm and would last until something is sent.
             self._prove(peer, living)
 
         living.prove = self._timers.after(delay * SECOND, again)
