@@ -14,6 +14,7 @@ or an upgrade loses nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -34,6 +35,9 @@ _FORMAT = struct.Struct("!8sB7x16sQQ")
 _NUMBERED, _END, _RECEIVED = 1, 2, 3
 _BUFFER = 8 << 20
 _SO_RCVBUFFORCE = 33
+# linux/in.h, linux/in6.h; Python names neither.
+_RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
+_TRIES = 50  #: of a packet that the device does not take
 _END_ATTEMPTS = 50  # of 0.1 s
 _TOTAL_MAX = 1 << 28  # numbers that a receiver keeps count of: a bit each
 
@@ -176,16 +180,27 @@ def until_interrupted() -> Iterator[list[int]]:
 class _Sender:
     def __init__(self, opened: socket.socket, to: Address, port: int) -> None:
         self.socket = opened
+        # Else the kernel keeps to itself that it dropped a packet before brine0.
+        level, option = _RECVERR[to.version]
+        opened.setsockopt(level, option, 1)
         self.destination = (str(to), port)
         self.identifier = os.urandom(16)
         self.failed = 0
         self.heard = False
 
     def send(self, kind: int, number: int, total: int) -> None:
-        try:
-            self.socket.sendto(_pack(kind, self.identifier, number, total), self.destination)
-        except OSError:
-            self.failed += kind == _NUMBERED
+        packet = _pack(kind, self.identifier, number, total)
+        for _attempt in range(_TRIES):
+            try:
+                self.socket.sendto(packet, self.destination)
+            except OSError as error:
+                # The queue in front of brine0 is full: a CPU of this host is late. Anything
+                # else may be of an earlier packet, and is gone now that it was told.
+                if error.errno == errno.ENOBUFS:
+                    time.sleep(0.001)
+            else:
+                return
+        self.failed += kind == _NUMBERED
 
     def listen(self) -> None:
         with contextlib.suppress(OSError):
