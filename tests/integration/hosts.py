@@ -219,6 +219,12 @@ class Host:
         found: dict[str, Any] | None = self.peer(other)["association"]
         return found
 
+    def index(self, other: Host) -> int:
+        """Of the association with it, which there must be: another exchange makes another."""
+        found = self.association(other)
+        assert found is not None, f"{self.name} has no association with {other.name}"
+        return int(found["local_index"])
+
     def ping(self, address: Address, seconds: float = 0.9) -> float | None:
         """Round-trip time in s, or None. Below one second, one request is all that is sent."""
         target = verify.Target("", address)

@@ -158,7 +158,7 @@ def test_rotation_loses_nothing(make: Make) -> None:
             (other,) = {one, two} - {host}
             assert host.ask("rotate", exchange=True)["started"] == [other.name]
             eventually(lambda: confirmed(one, two))
-            indices.add(one.association(two)["local_index"])  # type: ignore[index]
+            indices.add(one.index(two))
         (run,) = receiver.result()["runs"]
         sender.result()
     assert run["lost"] == run["duplicated"] == 0

@@ -57,7 +57,7 @@ def test_keys_are_replaced_under_traffic(make: Make, switch: Switch) -> None:
         host.start()
     one.reach(two)
     eventually(lambda: one.association(two) is not None)
-    index = one.association(two)["local_index"]  # type: ignore[index]
+    index = one.index(two)
     before = {host: drops(host) for host in (one, two)}
     ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(2) as pool:
@@ -70,7 +70,7 @@ def test_keys_are_replaced_under_traffic(make: Make, switch: Switch) -> None:
         sender.result()
         (run,) = receiver.result()["runs"]
     assert (run["lost"], run["duplicated"]) == (0, 0), str(ledger)
-    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert one.index(two) == index
     for host, peer in ((one, two), (two, one)):
         found = ratchet(host)
         assert found.own_current >= 2
@@ -89,7 +89,7 @@ def test_killed_a_hundred_times_while_keys_turn(make: Make, switch: Switch) -> N
         host.start()
     one.reach(two)
     eventually(lambda: confirmed(one, two))
-    index = one.association(two)["local_index"]  # type: ignore[index]
+    index = one.index(two)
     rng = random.Random(5)
     kills = dict.fromkeys((one, two), 0)
     ending: list[int] = []
@@ -131,7 +131,7 @@ def test_killed_a_hundred_times_while_keys_turn(make: Make, switch: Switch) -> N
         host.kill()
         host.start()
     eventually(lambda: all(ratchet(host).settled for host in (one, two)))
-    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert one.index(two) == index
     assert "Traceback" not in one.log + two.log
 
 
@@ -140,7 +140,7 @@ def test_a_key_on_demand(make: Make, switch: Switch) -> None:
     one, two = make(2)
     one.reach(two)
     eventually(lambda: confirmed(one, two))
-    index = one.association(two)["local_index"]  # type: ignore[index]
+    index = one.index(two)
     ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(4) as pool:
         receiver = pool.submit(two.probe_receive, 120, 1)
@@ -157,9 +157,9 @@ def test_a_key_on_demand(make: Make, switch: Switch) -> None:
         sender.result()
         (run,) = receiver.result()["runs"]
     assert (run["lost"], run["duplicated"]) == (0, 0), str(ledger)
-    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert one.index(two) == index
     assert two.ask("rotate", exchange=True)["started"] == [one.name]
-    eventually(lambda: confirmed(one, two) and one.association(two)["local_index"] != index)  # type: ignore[index]
+    eventually(lambda: confirmed(one, two) and one.index(two) != index)
 
 
 def test_a_key_for_nobody_is_an_exchange(make: Make) -> None:
@@ -188,7 +188,7 @@ def test_many_packets_wear_a_key_out(make: Make, switch: Switch) -> None:
     one, two = make(2)
     one.reach(two)
     eventually(lambda: confirmed(one, two))
-    index = one.association(two)["local_index"]  # type: ignore[index]
+    index = one.index(two)
     draw(one, (1 << 36) - 5)
     ledger = Ledger((one, two), switch)
     with ThreadPoolExecutor(2) as pool:
@@ -200,7 +200,7 @@ def test_many_packets_wear_a_key_out(make: Make, switch: Switch) -> None:
         (run,) = receiver.result()["runs"]
     assert (run["lost"], run["duplicated"]) == (0, 0), str(ledger)
     assert settled_at(two, (0, 1))
-    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert one.index(two) == index
     with Maps.of(one.config) as maps:
         (found,) = maps.associations()
         assert maps.drawn(found.number, 1, 0) < 1 << 20

@@ -101,7 +101,7 @@ def moved(one: Host, two: Host, least: int) -> bool:
 def test_keys_are_replaced_under_traffic(make: Make, punting: tuple[bool, bool]) -> None:
     """Both rotate at once, again and again."""
     one, two = begin(make, *punting)
-    index = one.association(two)["local_index"]  # type: ignore[index]
+    index = one.index(two)
     before = {host: dropped(host) for host in (one, two)}
     runs = probed(one, two, SECONDS)
     for host, run in runs.items():
@@ -110,14 +110,14 @@ def test_keys_are_replaced_under_traffic(make: Make, punting: tuple[bool, bool])
     for host, punts in zip((one, two), punting, strict=True):
         # One a key of the peer's, or some more if the daemon had to wait for a processor.
         assert (punted(host) >= 2) is punts
-    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert one.index(two) == index
 
 
 def test_the_daemon_is_killed_while_the_peer_announces(make: Make) -> None:
     """The host adopts no key until there is another daemon; then the same association goes on.
     Meanwhile it loses nothing."""
     one, two = begin(make, False, True)
-    index = one.association(two)["local_index"]  # type: ignore[index]
+    index = one.index(two)
     two.kill()
     before = {host: dropped(host) for host in (one, two)}
     asked, generation = punted(two), ratchet(two).peer_current
@@ -134,7 +134,7 @@ def test_the_daemon_is_killed_while_the_peer_announces(make: Make) -> None:
     for host, run in probed(one, two, 300, daemon_away).items():
         check(run, more(host, before[host]))
     eventually(lambda: moved(one, two, 1), 60)
-    assert one.association(two)["local_index"] == index  # type: ignore[index]
+    assert one.index(two) == index
 
 
 def test_the_setting_is_changed_back_and_forth(make: Make) -> None:

@@ -56,7 +56,7 @@ def test_another_object_takes_over_and_no_packet_is_lost(make: Make, tmp_path: P
     for name, before in programs.items():
         assert pins.program_id(directory, name) not in (0, before)
     assert one.ask("rotate", exchange=True)["started"] == ["host2"]  # through the new `control`
-    eventually(lambda: one.association(two)["local_index"] != after["local_index"])  # type: ignore[index]
+    eventually(lambda: one.index(two) != after["local_index"])
 
 
 def maps_of(directory: Path) -> list[Path]:
