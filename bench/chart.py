@@ -15,8 +15,8 @@ PANELS = (
     ("packets", "64-byte packets delivered, thousand/s", 1e-3),
     ("rtt", "round trip, µs (less is better)", 1.0),
 )
-COLORS = {"placed": "#95a5a6", "spread": "#34495e"}
-OUR_COLORS = {"placed": "#e59866", "spread": "#c0392b"}
+COLORS = {"placed": "#bdc3c7", "spread": "#7f8c8d", "wired": "#34495e"}
+OUR_COLORS = {"placed": "#f5cba7", "spread": "#e59866", "wired": "#c0392b"}
 WIDTH = 40  # characters of the longest bar
 
 
@@ -31,14 +31,15 @@ def values(data: Data, key: str, placement: str, factor: float) -> dict[str, flo
 
 
 def image(data: Data, path: Path) -> None:
-    """A PNG: a panel for each figure, in it a pair of bars for each tunnel."""
+    """A PNG: a panel for each figure, in it a bar for each tunnel and placement."""
     shown = [name for name in names(data) if not name.startswith("plain")]
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 0.55 * len(shown) + 1.5))
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 0.7 * len(shown) + 1.5))
     height = 0.8 / len(PLACEMENTS)
     for axis, (key, label, factor) in zip(axes, PANELS, strict=True):
         for number, (placement, said) in enumerate(PLACEMENTS.items()):
             found = values(data, key, placement, factor)
-            places = [shown.index(name) + (number - 0.5) * height for name in found]
+            offset = (number - (len(PLACEMENTS) - 1) / 2) * height
+            places = [shown.index(name) + offset for name in found]
             colors = [(OUR_COLORS if name == OURS else COLORS)[placement] for name in found]
             bars = axis.barh(places, list(found.values()), height, color=colors, label=said)
             axis.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)

@@ -2,8 +2,7 @@
 """brine beside the tunnels a user could pick instead, over one veth pair.
 
 An entry is one tunnel in one round: its name, the placement, and the fields of measure.Figures.
-Placements: `placed`, as the kernel schedules it; `spread`, the two hosts' receive work each on a
-CPU of its own, as it is on two machines (rig.py). Each tunnel gets a fresh rig every time, and
+Placements: rig.py. Each tunnel gets a fresh rig every time, and
 the tunnels take turns within a round.
 """
 
@@ -19,7 +18,7 @@ from pathlib import Path
 from bench import programs
 from bench.measure import Figures, measure
 from bench.results import Results, Settings
-from bench.rig import rig
+from bench.rig import PLACEMENTS, rig
 from bench.tunnels.base import Tunnel
 from bench.tunnels.brine import Brine
 from bench.tunnels.fastd import Fastd
@@ -32,7 +31,6 @@ from bench.tunnels.tinc import Tinc
 from bench.tunnels.wireguard_go import WireGuardGo
 
 SECTION = "tunnels"
-PLACEMENTS = ("placed", "spread")
 TUNNELS: tuple[type[Tunnel], ...] = (
     Plain,
     PlainSegmented,
@@ -56,14 +54,14 @@ def build_traffic(work: Path) -> str:
 
 
 def one(
-    kind: type[Tunnel], root: Path, run: Path, traffic: str, seconds: float, spread: bool
+    kind: type[Tunnel], root: Path, run: Path, traffic: str, seconds: float, placement: str
 ) -> Figures:
     """A fresh rig, the tunnel on it, its figures."""
     for old in run.iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     for log in run.parent.glob("*.log"):
         log.unlink()
-    with rig(f"{os.getpid():x}", run.parent, spread=spread) as made:
+    with rig(f"{os.getpid():x}", run.parent, placement) as made:
         tunnel = kind(made, root)
         try:
             tunnel.start()
@@ -89,13 +87,15 @@ def run(settings: Settings, results: Results) -> None:
             for number in range(settings.rounds):
                 for placement in PLACEMENTS:
                     for kind in wanted:
+                        if placement not in kind.placements:
+                            continue
                         what = f"round {number + 1}/{settings.rounds}, {placement}: {kind.name}"
                         print(f"bench: {what}", flush=True)
                         try:
                             figures = one(
                                 *(kind, root, inside, traffic),
                                 settings.seconds,
-                                placement == "spread",
+                                placement,
                             )
                         except Exception as error:  # the others are still worth measuring
                             results.fail(SECTION, what, f"{error}\n{logs(work)}")

@@ -128,7 +128,7 @@ def run(settings: Settings, results: Results) -> None:
     with tempfile.TemporaryDirectory(prefix="brine-bench-") as name:
         for number in range(settings.rounds):
             print(f"bench: flood: round {number + 1}/{settings.rounds}", flush=True)
-            with rig(f"{os.getpid():x}", Path(name, str(number)), spread=True) as made:
+            with rig(f"{os.getpid():x}", Path(name, str(number))) as made:
                 tunnel = Brine(made, Path(name))
                 try:
                     tunnel.start()

@@ -71,7 +71,7 @@ def segments_per_packet(host: Host, call: Callable[[], object]) -> float:
 
 def path(kind: type[Tunnel], work: Path, seconds: float, perf: bool) -> list[dict[str, object]]:
     """Entries of one tunnel: `path`, and `samples` if asked for."""
-    with rig(f"{os.getpid():x}", work, spread=True) as made:
+    with rig(f"{os.getpid():x}", work) as made:
         tunnel = kind(made, work)
         try:
             tunnel.start()

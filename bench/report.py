@@ -18,6 +18,7 @@ QUIET = 0.5  #: load average, at most, of a machine that does nothing else
 HEADINGS = {
     "placed": "As the machine places it",
     "spread": "With the two hosts' receive work on different CPUs",
+    "wired": "With a CPU for each host, and a wire between them",
 }
 
 

@@ -162,7 +162,7 @@ def run(settings: Settings, results: Results) -> None:
         tempfile.TemporaryDirectory(prefix="brine-bench-") as name,
         contextlib.ExitStack() as stack,
     ):
-        made = stack.enter_context(rig(f"{os.getpid():x}", Path(name), spread=True))
+        made = stack.enter_context(rig(f"{os.getpid():x}", Path(name)))
         pins = stack.enter_context(bpffs(Path(name, "bpf")))
         mesh = Mesh(made, PEERS, pins)
         print(f"bench: restart: {PEERS} peers", flush=True)

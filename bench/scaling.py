@@ -71,10 +71,10 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair(count: int, top: Path, spread: bool = True) -> Iterator[Pair]:
+def pair(count: int, top: Path) -> Iterator[Pair]:
     work = top / f"n{count}"
     work.mkdir()
-    with rig(f"{os.getpid():x}-{count}", work, spread=spread) as made:
+    with rig(f"{os.getpid():x}-{count}", work) as made:
         tunnel = Brine(made, top)
         tunnel.max_peers = count + 1
         tunnel.others = phantoms(count - 1)

@@ -16,7 +16,7 @@ from typing import Any
 from bench.results import Spread
 
 OURS, PLAIN, WIREGUARD_GO = "brine", "plain veth", "wireguard-go"
-PLACEMENTS = {"placed": "as placed", "spread": "spread"}
+PLACEMENTS = {"placed": "as placed", "spread": "spread", "wired": "wired"}  #: rig.py, in words
 Data = Mapping[str, Any]
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.rig import Host, Rig
+from bench.rig import PLACEMENTS, Host, Rig
 
 PORT = 5000
 
@@ -21,6 +21,7 @@ class Tunnel:
     name = ""
     package = ""  # whose version the report names
     device = "t0"
+    placements: tuple[str, ...] = PLACEMENTS  #: in which it says something
 
     def __init__(self, rig: Rig, root: Path) -> None:
         self.rig = rig

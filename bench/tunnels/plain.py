@@ -18,6 +18,7 @@ class Plain(Tunnel):
 
 class PlainSegmented(Plain):
     name = "plain veth, no offload"
+    placements = ("placed", "spread")  # over the wire, there is none anyway, and GRO must stay
 
     def start(self) -> None:
         super().start()
