@@ -75,6 +75,12 @@ fuzz: bootstrap ## Fuzz what reads untrusted bytes (FUZZ_SECONDS=20 for each of 
 bench: bootstrap ## Measure, and write docs/performance.md (half an hour; ROUNDS=3, PARTS=...)
 	python -m bench --rounds $(or $(ROUNDS),3) $(PARTS)
 
+bench-vm: ## Measure beside WireGuard and ESP of Debian's kernels, in virtual machines
+	@scripts/bootstrap --vm
+	export LAB_PREFIX=bench; trap 'molecule destroy --no-command-borders --scenario-name vm' EXIT; \
+	molecule converge --no-command-borders --scenario-name vm && \
+	BRINE_LAB=bench-vm python -m bench --rounds $(or $(ROUNDS),3) kernels
+
 count: bootstrap ## How large each BPF program is; fails if one is above its limit
 	python -m tests.bpf.count
 
@@ -85,4 +91,4 @@ build: bootstrap ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
 
 .PHONY: help bootstrap bootstrap-lab bootstrap-collection lab lab-shell lab-down lab-clean \
-        test test-collection test-fast test-lab test-vm fuzz bench count lint build
+        test test-collection test-fast test-lab test-vm fuzz bench bench-vm count lint build

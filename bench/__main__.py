@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure, keep the raw values, and write docs/performance.md from them: python -m bench.
 
-Parts: tunnels (compare.py), primitives, forged, flood, scaling, restart, profile. Those that are
+Parts: tunnels (compare.py), primitives, forged, flood, scaling, restart, profile; and kernels,
+which wants virtual machines (make bench-vm), and is left out unless it is named. Those that are
 left out keep what the results' file has of them.
 """
 
@@ -13,7 +14,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import compare, flood, forged, primitives, profile, programs, report, restart, scaling
+from bench import (
+    compare,
+    flood,
+    forged,
+    kernels,
+    primitives,
+    profile,
+    programs,
+    report,
+    restart,
+    scaling,
+)
 from bench.results import ROOT, Results, Settings
 
 PARTS: dict[str, Callable[[Settings, Results], None]] = {
@@ -24,12 +36,16 @@ PARTS: dict[str, Callable[[Settings, Results], None]] = {
     "scaling": scaling.run,
     "restart": restart.run,
     "profile": profile.run,
+    "kernels": kernels.run,
 }
+USUAL = tuple(name for name in PARTS if name != "kernels")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of: {', '.join(PARTS)}; all unless given")
+    parser.add_argument(
+        "parts", nargs="*", help=f"of: {', '.join(PARTS)}; all but kernels unless given"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="of one throughput measurement")
     parser.add_argument("--only", nargs="*", default=[], help="parts of tunnels' names")
@@ -45,7 +61,7 @@ def main() -> int:
         arguments.rounds, arguments.seconds, tuple(arguments.sizes), tuple(arguments.only)
     )
     results = Results(arguments.results, settings, programs.versions(programs.root()))
-    for name in arguments.parts or PARTS:
+    for name in arguments.parts or USUAL:
         try:
             PARTS[name](settings, results)
         except Exception as error:  # the other parts are still worth measuring

@@ -8,7 +8,8 @@ of the rounds (least–most). Both ends run on this one machine, as network name
 veth pair: compare within a table, and do not take the figures for those of two machines."""
 
 BUSY = """\
-**The machine was busy with other work: this run does not tell whether a target is met.**"""
+**The machine was busy with other work during a part of this (load average, below): that does not
+tell whether a target is met.**"""
 
 TARGETS = """\
 A ratio is of values of the same round; the median decides. “As placed”, “spread”, “wired”: see
@@ -28,6 +29,13 @@ that of the whole machine, iperf3 and the wire included. “Plain veth, no offlo
 tunnel must. The kernel takes plain veth's packets past the spread threads, which every tunnel's
 wake up: of round trips, compare the spread ones of tunnels only. [Why brine is as fast as it
 is](speed.md) looks at what it takes."""
+
+KERNELS = """\
+Between two virtual machines, Debian 12 with Linux 6.1 and Debian 13 with Linux 6.12, virtio-net,
+`open` in native mode (`make bench-vm`). Their processors are emulated, instruction by instruction
+and vector instructions more slowly than others: only the ratios say something, and on real
+processors they are others, in favour of what uses vectors or AES in hardware, which WireGuard and
+ESP do and BPF cannot."""
 
 PRIMITIVES = """\
 In BPF beside libsodium's on the same core. libsodium's secretbox derives the sub-key anew for

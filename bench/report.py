@@ -42,12 +42,15 @@ def document(data: Data, image: bool) -> str:
         prose.TARGETS,
         targets(data),
         *tunnels(data, image),
+        *kernels(data),
         *section("Primitives", prose.PRIMITIVES, tables.primitives(data)),
         *section("Peers", prose.SCALING, tables.scaling(data)),
         *section("A restart", prose.RESTART, tables.restart(data)),
         *profile(data),
         *section("Forged messages", prose.FORGED, tables.forged(data)),
         *section("A flood", prose.FLOOD, tables.flood(data)),
+        "## What was measured when",
+        measured(data),
         versions(data),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -59,12 +62,21 @@ def section(heading: str, said: str, table: str) -> list[str]:
 
 def machine(data: Data) -> str:
     known = data["machine"]
+    busy = any(run["load"] > QUIET for run in data["measured"].values())
     return (
         f"Measured on {known['cpus']} × {known['processor']} ({known['architecture']},"
-        f" {known['memory'] / 2**30:.0f} GiB), Linux {known['kernel']}, {known['when']}, commit"
-        f" {known['commit']}; {data['settings']['rounds']} rounds, load average"
-        f" {known['load']:.1f} before."
-    ) + (f"\n\n{prose.BUSY}" if known["load"] > QUIET else "")
+        f" {known['memory'] / 2**30:.0f} GiB), Linux {known['kernel']}."
+    ) + (f"\n\n{prose.BUSY}" if busy else "")
+
+
+def measured(data: Data) -> str:
+    """Parts may be measured at different times."""
+    lines = [
+        f"| {part} | {run['when']} | {run['commit']} | {run['rounds']} | {run['load']:.1f} |"
+        for part, run in data["measured"].items()
+    ]
+    heads = "| part | when | commit | rounds | load average before |"
+    return "\n".join([heads, "|---|---|---|---|---|", *lines])
 
 
 def versions(data: Data) -> str:
@@ -106,6 +118,11 @@ def tunnels(data: Data, image: bool) -> list[str]:
                 f"```\n{chart.text(data, placement)}\n```",
             ]
     return blocks
+
+
+def kernels(data: Data) -> list[str]:
+    said = section("Beside the kernel's own tunnels, emulated", prose.KERNELS, tables.kernels(data))
+    return [*said, tables.kernel_ratios(data)] if said else []
 
 
 def profile(data: Data) -> list[str]:

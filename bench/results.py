@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run measured, as JSON: the machine, then raw values round by round.
 
-    machine     processor, CPUs, kernel, versions, commit, when
-    settings    rounds, seconds
+    machine     processor, CPUs, kernel, versions
+    measured    of each section: when, commit, rounds, load average before the run began
     SECTION     a list of entries, each of one round; what is in them says who makes them
     failures    what could not be measured, and why
 
@@ -69,11 +69,18 @@ class Results:
         if path.exists():
             self.data = json.loads(path.read_text(encoding="utf-8"))
         self.data["machine"] = machine(versions)
-        self.data["settings"] = asdict(settings)
+        self.data.setdefault("measured", {})
         self.data.setdefault("failures", [])
+        self._run = {
+            "commit": first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+            "load": os.getloadavg()[0],
+            **asdict(settings),
+        }
 
     def begin(self, section: str) -> None:
         """Forget what an earlier run found for this section."""
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+        self.data["measured"][section] = {"when": when, **self._run}
         self.data[section] = []
         self.data["failures"] = [one for one in self.data["failures"] if one["section"] != section]
 
@@ -110,9 +117,6 @@ def machine(versions: dict[str, str]) -> dict[str, Any]:
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
         "architecture": platform.machine(),
-        "load": os.getloadavg()[0],
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "versions": {
             "clang": first_line("clang-19", "--version"),
             "iperf3": first_line("iperf3", "--version"),

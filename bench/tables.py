@@ -38,6 +38,12 @@ RESTART_COLUMNS = (
     ("maps", "maps, MB", 1e-6, 1),
     ("idle", "idle after, % of a core", 100.0, 2),
 )
+KERNEL_COLUMNS = (
+    ("tcp", "TCP 6.1 to 6.12, Mbit/s", 1e3, 0),
+    ("back", "and back, Mbit/s", 1e3, 0),
+    ("packets", "64-byte packets, k/s", 1e-3, 1),
+    ("rtt", "round trip, µs", 1.0, 0),
+)
 Columns = tuple[tuple[str, str, float, int], ...]
 
 
@@ -150,3 +156,28 @@ def restart(data: Data) -> str:
     return markdown(
         heads("peers", RESTART_COLUMNS), rows(data, "restart", RESTART_COLUMNS, "peers")
     )
+
+
+def kernels(data: Data) -> str:
+    return markdown(heads("", KERNEL_COLUMNS), rows(data, "kernels", KERNEL_COLUMNS, "name"))
+
+
+def kernel_ratios(data: Data) -> str:
+    """brine as a multiple of each."""
+    made = []
+    for name in dict.fromkeys(entry["name"] for entry in data.get("kernels", [])):
+        if name == OURS:
+            continue
+        cells = [
+            cell(
+                ratios(
+                    by_round(data, "kernels", key, name=OURS),
+                    by_round(data, "kernels", key, name=name),
+                ),
+                2,
+            )
+            for key, *_ in KERNEL_COLUMNS
+        ]
+        made.append([name, *cells])
+    heads_ = ["brine, as a multiple of", "TCP there", "TCP back", "packets", "round trip"]
+    return markdown(heads_, made)

@@ -14,8 +14,8 @@ from bench.targets import Target, all_targets
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {
-    "processor": "a processor", "cpus": 2, "memory": 1 << 34, "kernel": "6.12", "load": 0.1,
-    "architecture": "x86_64", "when": "today", "commit": "abc", "versions": {"python": "3.11"},
+    "processor": "a processor", "cpus": 2, "memory": 1 << 34, "kernel": "6.12",
+    "architecture": "x86_64", "versions": {"python": "3.11"},
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def data() -> dict[str, Any]:
     rounds = [(0, 1.0), (1, 0.5), (2, 0.25)]
     return {
         "machine": MACHINE,
-        "settings": {"rounds": 3},
+        "measured": {"tunnels": {"when": "today", "commit": "abc", "rounds": 3, "load": 0.1}},
         "failures": [],
         "tunnels": [
             entry
@@ -99,7 +99,8 @@ def test_the_report_is_whole(data: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_a_busy_machine_is_said_to_be_one(data: dict[str, Any]) -> None:
-    quiet, busy = ({**data, "machine": {**MACHINE, "load": load}} for load in (0.1, 3.0))
+    run = data["measured"]["tunnels"]
+    quiet, busy = ({**data, "measured": {"tunnels": {**run, "load": load}}} for load in (0.1, 3.0))
     assert "was busy" not in report.machine(quiet)
     assert "was busy" in report.machine(busy)
 
