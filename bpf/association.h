@@ -41,7 +41,8 @@
  *     refused while it lives and for CONTROL_RETIRE_SECONDS after; `control`
  *     wipes its request; and it refuses keys of zeros (a wiped buffer) and equal
  *     keys for both directions.
- * (e) Nothing copies a box, and no other program seals.
+ * (e) Nothing copies a box, and no other program seals by it: former programs
+ *     (former.h) have boxes of their own.
  * That an association rests CONTROL_REST_SECONDS before it is claimed again is a
  * second line behind (a), and gives packets under way time to arrive.
  *

@@ -10,7 +10,7 @@
  *   peer_states.sending                     `control`, and `open` at confirmation
  *   indices, retired                        `control`
  *   traffic, stats, limits, budgets         the data path
- * Those of admission_maps.h come on top.
+ * Those of admission_maps.h and former.h come on top.
  * Sizes marked "set at load" are given by the loader before the load.
  */
 #ifndef BRINE_MAPS_H
@@ -26,7 +26,7 @@
 /* Raised by any change below that maps made before cannot go on with. The pin
  * directory carries it, and tests/unit/layouts has each version in words. */
 enum layout {
-	LAYOUT_VERSION = 4,
+	LAYOUT_VERSION = 5,
 };
 
 /* Ages of association keys, after which a box made of them closes. */

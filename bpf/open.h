@@ -11,6 +11,7 @@
 #include "admission.h"
 #include "association.h"
 #include "ecn.h"
+#include "former.h"
 #include "open_pair.h"
 #include "open_parse.h"
 #include "packet.h"
@@ -290,8 +291,10 @@ int open(struct xdp_md *ctx)
 		goto drop;
 
 	number = bpf_map_lookup_elem(&indices, &area->header.data.receiver);
-	if (!number)
+	if (!number) {
+		bpf_tail_call(ctx, &former_open, 0);
 		return open_unknown(packet);
+	}
 	packet->association = *number;
 	association = association_at(packet->association);
 	box = box_at(packet->association, DIRECTION_RECEIVE,

@@ -12,6 +12,7 @@
 
 #include "association.h"
 #include "ecn.h"
+#include "former.h"
 #include "limit.h"
 #include "packet.h"
 #include "ratchet.h"
@@ -44,7 +45,8 @@ static __always_inline __u32 flow_hash(const struct inner *inner, __u32 ports,
 	return flow_mix(hash, secret) >> 16;
 }
 
-/* Hand a packet that found no box to the daemon, whole. */
+/* Hand a packet that found no box to the daemon, whole. If other maps have taken
+ * the place of these, theirs it is: former.h. */
 static __always_inline int seal_punt(struct __sk_buff *skb,
 				     struct seal_area *area, enum stat reason)
 {
@@ -52,6 +54,7 @@ static __always_inline int seal_punt(struct __sk_buff *skb,
 	const struct seal_packet *packet = &area->packet;
 	__u32 length = packet->length;
 
+	bpf_tail_call(skb, &successor, 0);
 	if (!length || length > EVENT_DATA_MAX) /* a keepalive is not worth holding */
 		goto out;
 	if (!limit_send(packet->peer, packet->now)) {
@@ -231,6 +234,33 @@ static __always_inline struct box *seal_find(struct seal_packet *packet,
 		      pair_index(packet->sender_generation, packet->receiver_generation));
 }
 
+/* From the frame to the number of the peer that it is for. Returns 0, or the reason
+ * to drop. */
+static __always_inline int seal_begin(struct __sk_buff *skb,
+				      struct seal_packet *packet,
+				      const struct config *settings)
+{
+	__s64 number;
+	int reason;
+
+	packet->length = 0;
+	packet->announce = 0;
+	packet->now = bpf_ktime_get_boot_ns();
+	reason = seal_parse(skb, packet, settings->flow_secret);
+	if (reason)
+		return reason;
+	packet->traffic_class = packet->inner.traffic_class;
+	if (!(settings->flags & CONFIG_COPY_DSCP))
+		packet->traffic_class &= ECN_MASK;
+	if (seal_keepalive_request(skb, packet))
+		return 0;
+	number = route_peer(route_lookup(&packet->inner.destination));
+	if (number < 0)
+		return STAT_SEAL_NO_ROUTE;
+	packet->peer = number;
+	return 0;
+}
+
 SEC("tc")
 int seal(struct __sk_buff *skb)
 {
@@ -250,31 +280,23 @@ int seal(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	work = &area->work;
 	packet = &area->packet;
-	packet->length = 0;
-	packet->announce = 0;
-	packet->now = bpf_ktime_get_boot_ns();
-	reason = seal_parse(skb, packet, settings->flow_secret);
+	reason = seal_begin(skb, packet, settings);
+	if (reason == STAT_SEAL_NO_ROUTE)
+		bpf_tail_call(skb, &successor, 0); /* whose routes are newer */
 	if (reason)
 		goto drop;
-	packet->traffic_class = packet->inner.traffic_class;
-	if (!(settings->flags & CONFIG_COPY_DSCP))
-		packet->traffic_class &= ECN_MASK;
-	if (!seal_keepalive_request(skb, packet)) {
-		__s64 number = route_peer(route_lookup(&packet->inner.destination));
-
-		reason = STAT_SEAL_NO_ROUTE;
-		if (number < 0)
-			goto drop;
-		packet->peer = number;
-	}
 	reason = STAT_SEAL_NO_ROUTE;
 	peer = bpf_map_lookup_elem(&peers, &packet->peer);
 	state = bpf_map_lookup_elem(&peer_states, &packet->peer);
 	if (!peer || !state)
 		goto drop;
 	box = seal_find(packet, state);
-	if (!box)
+	if (!box) {
+		/* The daemon's own requests name the peers of these maps. */
+		if (packet->length)
+			bpf_tail_call(skb, &former_seal, 0);
 		return seal_punt(skb, area, STAT_SEAL_NO_BOX);
+	}
 	reason = STAT_SEAL_NO_ENDPOINT;
 	if (!peer->endpoint.port)
 		goto drop;
@@ -308,6 +330,26 @@ int seal(struct __sk_buff *skb)
 	return bpf_redirect_neigh(settings->underlay_ifindex, NULL, 0, 0);
 drop:
 	stat_count(reason, packet->length);
+	return TC_ACT_SHOT;
+}
+
+/* What the former `seal` could not seal either: former.h. */
+SEC("tc")
+int punt(struct __sk_buff *skb)
+{
+	struct config *settings;
+	struct seal_area *area;
+	__u32 zero = 0;
+	int reason;
+
+	settings = bpf_map_lookup_elem(&config, &zero);
+	area = bpf_map_lookup_elem(&seal_areas, &zero);
+	if (!settings || !area)
+		return TC_ACT_SHOT;
+	reason = seal_begin(skb, &area->packet, settings);
+	if (!reason)
+		return seal_punt(skb, area, STAT_SEAL_NO_BOX);
+	stat_count(reason, area->packet.length);
 	return TC_ACT_SHOT;
 }
 

@@ -78,9 +78,9 @@ class Loaded:
         self._object.close()
 
 
-def build(directory: Path, source: str = "brine.bpf.c") -> Path:
+def build(directory: Path, source: str = "brine.bpf.c", sources: Path = ROOT / "bpf") -> Path:
     """Compile the object, or one of the tests' own from the same headers, into `directory`.
-    `source` counts from bpf/.
+    `source` counts from `sources`: bpf/, or a copy that was changed.
 
     Where there is no compiler, BRINE_OBJECTS names the directory of what one has built.
     """
@@ -88,7 +88,7 @@ def build(directory: Path, source: str = "brine.bpf.c") -> Path:
     if "BRINE_OBJECTS" in os.environ:
         return Path(os.environ["BRINE_OBJECTS"], name)
     done = subprocess.run(
-        ["make", "-C", str(ROOT / "bpf"), f"BUILD={directory}", f"SOURCE={source}"],
+        ["make", "-C", str(sources), f"BUILD={directory}", f"SOURCE={source}"],
         capture_output=True,
         text=True,
         check=False,

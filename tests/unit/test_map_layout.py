@@ -41,9 +41,8 @@ def only_maps(directory: Path, old: str, new: str) -> Path:
     assert text.count(old) == 1
     header.write_text(text.replace(old, new))
     source = directory / "only_maps.bpf.c"
-    source.write_text(
-        '#include "maps.h"\n#include "admission_maps.h"\nchar LICENSE[] SEC("license") = "GPL";\n'
-    )
+    headers = "".join(f'#include "{name}.h"\n' for name in ("maps", "admission_maps", "former"))
+    source.write_text(f'{headers}char LICENSE[] SEC("license") = "GPL";\n')
     return compile_bpf(source, source.with_suffix(".o"))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bpf.loaded import build
+from tests.bpf.other_layout import build_other_layout
 from tests.labs import ROOT, Lab
 from tests.vm.machines import MACHINES, push
 
@@ -27,7 +28,7 @@ SOURCES = (
 # the order of things between CPUs and calls, and takes an emulated machine ten minutes.
 ASKED = (
     "secretbox", "x25519", "blake2b", "poly1305", "derive",
-    "seal", "open", "admission", "ratchet", "wire",
+    "seal", "open", "former", "admission", "ratchet", "wire",
 )  # fmt: skip
 
 LOAD = """
@@ -47,6 +48,8 @@ def pushed(lab: Lab, machine: str, tmp_path_factory: pytest.TempPathFactory) -> 
     built = tmp_path_factory.mktemp("objects")
     for source in SOURCES:
         build(built, source)
+    other = build_other_layout(tmp_path_factory.mktemp("other_layout"))
+    other.rename(built / other.name)
     files: dict[str, Path] = {"objects": built}
     for name in ("brine", "bpf", "pyproject.toml", "tests/__init__.py", "tests/bpf"):
         files[name] = ROOT / name
@@ -63,7 +66,7 @@ def test_every_program_loads(lab: Lab, machine: str, pushed: str) -> None:
     """With libbpf and Python of the release, nothing else: as on a host at its first play."""
     loaded = lab.run(machine, f"cd {pushed} && python3 - objects/*.o", LOAD)
     assert "objects/brine.bpf.o" in loaded
-    assert len(loaded.splitlines()) == len(SOURCES)
+    assert len(loaded.splitlines()) == len(SOURCES) + 1
 
 
 def test_the_programs_do_there_what_they_do_here(lab: Lab, machine: str, pushed: str) -> None:

@@ -40,6 +40,7 @@ long kernel_delete(struct kernel_map map, const void *key);
 __u64 bpf_ktime_get_boot_ns(void);
 __u32 bpf_get_smp_processor_id(void);
 long bpf_ringbuf_output(void *ring, void *data, __u64 size, __u64 flags);
+long bpf_tail_call(void *ctx, const void *programs, __u32 slot);
 long bpf_redirect(__u32 ifindex, __u64 flags);
 long bpf_redirect_neigh(__u32 ifindex, void *params, int size, __u64 flags);
 
