@@ -6,7 +6,7 @@
 * another object of the same layout and sizes: its programs take over the pinned maps and
   replace the attached ones, each atomically; associations live on;
 * another layout, or another ``max_peers``: new maps take the place of the old ones
-  (migration.py), and peers exchange anew;
+  (migration.py), whose associations are of use until peers have exchanged anew (former.py);
 * the same object: nothing, or only what somebody has taken away.
 
 `open` keeps the mode it was attached in: ``auto`` is content with either. Changing a
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from brine import control_client, guard, libbpf, loader, migration, netdev, pins, survey
+from brine import control_client, former, guard, libbpf, loader, migration, netdev, pins, survey
 from brine.config import DEVICE, INSIDE, Config
 from brine.errors import BrineError
 from brine.libbpf import Program
@@ -88,7 +88,7 @@ def remove(config: Config, check: bool) -> dict[str, Any]:
                 net.delete(device.index)  # the other end, addresses, routes and `seal` with it
             for directory in directories:
                 pins.unpin_link(directory)
-                migration.retire(directory, config.paths.control_lock)
+                former.retire(directory, config.paths.control_lock)
             with contextlib.suppress(OSError):  # not there, or not only ours
                 config.bpffs.rmdir()
             guard.take(net, guarded)
@@ -126,6 +126,7 @@ def _change(config: Config, net: Net, target: Target) -> None:
             programs = _load(config, new)
             with Maps.open(old, lock) as before, Maps.open(new, lock) as maps:
                 migration.copy_tables(before, maps)
+            former.link(old, new, programs, lock)
             _set_up(config, net, target, programs, new, old, (device, inside))
     else:
         own.mkdir(mode=0o700, exist_ok=True)

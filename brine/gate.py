@@ -10,6 +10,9 @@ has sent echo requests to a few peers as `brine verify` does:
     association     with every peer that was heard of lately, it was made with the identity that
                     this host uses now
 
+After an upgrade that changed the maps' layout it waits before the first look until the peers
+have exchanged anew: what the former programs open for them shows in none of these.
+
 Never fails for what it finds: findings are its answer.
 """
 
@@ -48,6 +51,10 @@ def run(config: Config, peers: int = 4, seconds: float = 30) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     try:
         before = status.collect(config)
+        while not_handed_over(before) and time.monotonic() < end:
+            time.sleep(_PAUSE)
+            before = status.collect(config)
+        end = time.monotonic() + seconds
         answer = verify.run(config, peers, seconds)
         findings += answer["findings"]
         after = status.collect(config)
@@ -64,6 +71,18 @@ def run(config: Config, peers: int = 4, seconds: float = 30) -> dict[str, Any]:
     if any(one["fatal"] for one in findings):
         result["logs"] = answer.get("logs") or verify.logs()
     return result
+
+
+def not_handed_over(look: Mapping[str, Any]) -> list[str]:
+    """Peers whose packets go by the former programs, until there is a new association."""
+    if look["former"] is None:
+        return []
+    confirmed = {
+        peer["name"]
+        for peer in look["peers"]
+        if peer["association"] and peer["association"]["state"] == "confirmed"
+    }
+    return [name for name in look["former"]["peers"] if name not in confirmed]
 
 
 def outdated(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:

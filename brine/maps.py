@@ -74,11 +74,16 @@ class Maps(TableMaps):
             if (association := self.association(number)) is not None
         ]
 
-    def associations_in_use(self) -> list[int]:
-        """Their numbers alone: also of maps whose layout is another one's."""
+    def associations_in_use(self) -> dict[int, tuple[int, int]]:
+        """Their numbers, the peers' and the local indices alone: also of maps whose layout is
+        another one's."""
         free = self.layout.enum("association_state")["ASSOCIATION_FREE"]
-        numbers = range(self._map("associations").max_entries)
-        return [number for number in numbers if self._association(number).state != free]
+        found = {}
+        for number in range(self._map("associations").max_entries):
+            raw: Any = self._association(number)
+            if raw.state != free:
+                found[number] = (raw.peer, raw.local_index)
+        return found
 
     def association(self, number: int) -> Association | None:
         """One of them, or None if the slot is free."""

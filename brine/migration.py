@@ -3,8 +3,8 @@
 
 The new maps are filled and their programs ready before either is attached, so the data
 path always has a peer table. Associations are not carried over: boxes and windows are
-never copied (protocol.md, "The ratchet"), so peers exchange anew on their next packet.
-Counters start at zero.
+never copied (protocol.md, "Boxes"). The old maps stay beside the new ones until the peers
+have exchanged anew (former.py). Counters start at zero.
 
 Interrupted, it leaves directories behind from which `recover` restores the old maps.
 """
@@ -16,43 +16,45 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from brine import pins
+from brine import former, pins
 from brine.errors import BrineError
 from brine.maps import Maps
+
+_KEPT = 1  # older former maps, beside those that become former now: to take an upgrade back
 
 
 @contextlib.contextmanager
 def replacing(bpffs: Path, old: Path, version: int, lock: Path) -> Iterator[Path]:
     """Within it, fill the yielded directory and switch the programs to it. Afterwards it
-    has the name v`version`, and the old maps are erased and gone."""
+    has the name v`version`, and the old maps are former ones."""
+    former.end(bpffs, lock, keep=_KEPT)
     new = bpffs / f"v{version}_next"
     new.mkdir(mode=0o700)
-    yield new
-    retired = old.with_name(f"{old.name}_old")
+    try:
+        yield new
+    except BaseException:
+        former.reinstate(old)
+        raise
+    retired = pins.as_former(old)
     with Maps.open(old, lock) as maps, maps.locked():
         old.rename(retired)
         new.rename(bpffs / f"v{version}")
-    retire(retired, lock)
+    pins.drop_link(retired)
+    if pins.until(retired) is None:  # it was never whole, so nothing is handed to it
+        former.retire(retired, lock)
 
 
 def recover(bpffs: Path, lock: Path) -> None:
-    """Clear up after an interrupted migration."""
-    if pins.current(bpffs) is None:
-        for path in pins.left_over(bpffs):
-            if path.name.endswith("_old"):
-                path.rename(path.with_name(path.name.removesuffix("_old")))
+    """Clear up after an interrupted migration, and former maps past their time."""
+    if pins.current(bpffs) is None and (formers := pins.formers(bpffs)):
+        formers[-1].rename(pins.as_current(formers[-1]))
+    in_use = pins.current(bpffs)
+    if in_use is not None:
+        former.reinstate(in_use)
+    left = pins.left_over(bpffs)
+    former.end(bpffs, lock, keep=len([path for path in pins.formers(bpffs) if path not in left]))
     for path in pins.left_over(bpffs):
-        retire(path, lock)
-
-
-def retire(directory: Path, lock: Path) -> None:
-    """Erase the associations of maps that are no longer used, then the pins."""
-    # Incomplete pins: then there never was an association.
-    with contextlib.suppress(BrineError), Maps.open(directory, lock) as maps:
-        if (directory / "control").exists():
-            for number in maps.associations_in_use():
-                maps.erase(number)
-    pins.delete(directory)
+        former.retire(path, lock)
 
 
 def copy_tables(old: Maps, new: Maps) -> None:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The BPF file system: where maps, programs and the XDP link stay between processes.
 
-    {bpffs}/v4/<map>          each map by its name; 4 is LAYOUT_VERSION
-    {bpffs}/v4/control        programs; `seal` and `open` only to tell whether they are attached
-    {bpffs}/v4/seal, open
-    {bpffs}/v4/open_link      the link that attaches `open` to the underlay
-    {bpffs}/v4/object_<hex>   SHA-256 of the object that they were loaded from
+    {bpffs}/v5/<map>          each map by its name; 5 is LAYOUT_VERSION
+    {bpffs}/v5/control        programs; `seal` and `open` to tell whether they are attached, and,
+    {bpffs}/v5/seal, open     with `punt`, for who comes after them (former.py)
+    {bpffs}/v5/punt
+    {bpffs}/v5/open_link      the link that attaches `open` to the underlay
+    {bpffs}/v5/object_<hex>   SHA-256 of the object that they were loaded from
+    {bpffs}/v4_former1/       the same of maps whose place v5 has taken, as long as their
+                              associations are of use; the highest number is the newest
+    {bpffs}/v4_former1/until_<ns>   and at the latest until then, on the boot clock
+    {bpffs}/v5_next/          exists only within a migration (migration.py)
 
-The digest is a name, so it goes with the pins at a reboot; it is written last.
-`v2_next` and `v2_old` exist only within a migration (migration.py).
+Digest and time are names, so they go with the pins at a reboot. The digest is written last.
 """
 
 from __future__ import annotations
@@ -23,11 +27,14 @@ from brine import libbpf
 from brine.errors import BrineError
 from brine.libbpf import LinkInfo, Program
 from brine.maps import pin_directory
+from brine.records import boot_ns
 
-PROGRAMS = ("control", "seal", "open")
+PROGRAMS = ("control", "seal", "open", "punt")
 _LINK = "open_link"
 _OBJECT = "object_"
-_PASSING = re.compile("v[0-9]+_(next|old)")
+_UNTIL = "until_"
+_NEXT = re.compile("v[0-9]+_next")
+_FORMER = re.compile("(v[0-9]+)_former([0-9]+)")
 
 
 def ensure_bpffs(bpffs: Path) -> None:
@@ -72,17 +79,47 @@ def current(bpffs: Path) -> Path | None:
         return None
 
 
-def left_over(bpffs: Path) -> list[Path]:
-    """Directories of a migration that was interrupted."""
+def formers(bpffs: Path) -> list[Path]:
+    """Directories of maps whose place others have taken, the oldest first."""
+    found = []
     with contextlib.suppress(OSError):
-        return sorted(path for path in bpffs.iterdir() if _PASSING.fullmatch(path.name))
-    return []
+        for path in bpffs.iterdir():
+            if named := _FORMER.fullmatch(path.name):
+                found.append((int(named[2]), path))
+    return [path for _number, path in sorted(found)]
+
+
+def as_former(directory: Path) -> Path:
+    """What the directory in use is called once others have taken its place."""
+    newest = max(
+        (int(path.name.rpartition("former")[2]) for path in formers(directory.parent)), default=0
+    )
+    return directory.with_name(f"{directory.name}_former{newest + 1}")
+
+
+def as_current(former: Path) -> Path:
+    """The inverse of :func:`as_former`."""
+    named = _FORMER.fullmatch(former.name)
+    assert named is not None, former
+    return former.with_name(named[1])
+
+
+def left_over(bpffs: Path) -> list[Path]:
+    """Directories that nobody takes away any more: of a migration that was interrupted, and of
+    former maps past their time."""
+    now = boot_ns()
+    found = [path for path in formers(bpffs) if (until(path) or 0) <= now]
+    with contextlib.suppress(OSError):
+        found += sorted(path for path in bpffs.iterdir() if _NEXT.fullmatch(path.name))
+    return found
 
 
 def directories(bpffs: Path) -> list[Path]:
-    """All directories of pins: the one in use and what was left over."""
+    """All directories of pins: the one in use, former ones, and what was left over."""
     in_use = current(bpffs)
-    return ([in_use] if in_use else []) + left_over(bpffs)
+    more = formers(bpffs)
+    more += [path for path in left_over(bpffs) if path not in more]
+    return ([in_use] if in_use else []) + more
 
 
 def object_digest(directory: Path) -> str | None:
@@ -150,6 +187,29 @@ def pin_digest(directory: Path, digest: str, control: Program) -> None:
 def unpin_digest(directory: Path) -> None:
     for path in directory.glob(f"{_OBJECT}*"):
         path.unlink()
+
+
+def pin_until(directory: Path, when: int, control: Program) -> None:
+    """Note that the maps in `directory` are of use until then (boot clock, ns)."""
+    unpin_until(directory)
+    libbpf.pin(control.fd, str(directory / f"{_UNTIL}{when}"))
+
+
+def until(directory: Path) -> int | None:
+    """What :func:`pin_until` noted."""
+    for path in directory.glob(f"{_UNTIL}*"):
+        return int(path.name.removeprefix(_UNTIL))
+    return None
+
+
+def unpin_until(directory: Path) -> None:
+    for path in directory.glob(f"{_UNTIL}*"):
+        path.unlink()
+
+
+def drop_link(directory: Path) -> None:
+    """Forget the link, which another directory has too: it goes on attaching."""
+    (directory / _LINK).unlink(missing_ok=True)
 
 
 def delete(directory: Path) -> None:

@@ -11,7 +11,7 @@ from brine import guard, keys
 from brine.errors import BrineError
 from brine.netdev import Interface
 from brine.records import PeerEntry, RouteValues
-from brine.roster import Address, Entry, Network, Roster
+from brine.roster import Address, Endpoint, Entry, Network, Roster
 from brine.sources import Sources
 
 ROUTES_LIMIT = 65536  #: max_entries of `routes`
@@ -42,6 +42,21 @@ class Device:
 
     addresses: frozenset[Interface] = frozenset()
     routes: Mapping[Network, Via] = field(default_factory=dict)
+
+
+def entitlements(
+    tables: Tables, values: RouteValues
+) -> dict[bytes, tuple[Endpoint | None, bool, frozenset[Network]]]:
+    """By identity: where the peer is, whether it roams, and which addresses are its."""
+    networks: dict[int, set[Network]] = {number: set() for number in tables.peers}
+    for network, value in tables.routes.items():
+        owner = values.peer(value)
+        if owner in networks:
+            networks[owner].add(network)
+    return {
+        peer.identity: (peer.endpoint, peer.roaming, frozenset(networks[number]))
+        for number, peer in tables.peers.items()
+    }
 
 
 def plan_tables(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brine import control_client, guard, identity, pins, plan, sources
+from brine import control_client, former, guard, identity, pins, plan, sources
 from brine.config import DEVICE, Config, Paths
 from brine.errors import BrineError
 from brine.locking import locked
@@ -47,6 +47,7 @@ def apply(config: Config, roster_path: Path, check: bool) -> dict[str, Any]:
         current = _read(maps, net)
         wanted, notes = _plan(config, roster, own, maps, net, current)
         if not check:
+            _change_former(config, maps.route_values, current.tables, wanted.tables)
             _change(maps, net, current, wanted)
         answer = _answer(roster, own, maps.route_values, current, wanted, notes)
     if not check:
@@ -157,6 +158,17 @@ def _plan(
 
 
 # the change
+
+
+def _change_former(config: Config, values: RouteValues, current: Tables, wanted: Tables) -> None:
+    """Former programs (former.py) go by what the tables were: they are to know nobody any more
+    of whom something changes."""
+    before, after = plan.entitlements(current, values), plan.entitlements(wanted, values)
+    different = [one for one in before if before[one] != after.get(one)]
+    if different:
+        with former.Formers(config.bpffs, config.paths.control_lock) as formers:
+            for one in different:
+                formers.erase(one)
 
 
 def _change(maps: Maps, net: Net, current: State, wanted: State) -> None:

@@ -15,6 +15,7 @@ from brine import control_client, keys, roster, rotation
 from brine.config import DEVICE, Config
 from brine.control_client import NotRunning
 from brine.errors import BrineError
+from brine.former import Formers
 from brine.maps import Maps
 from brine.netdev import Net
 from brine.records import Association, PeerEntry, boot_ns
@@ -56,12 +57,27 @@ def collect(config: Config) -> dict[str, Any]:
             "port": config.port,
             "kernel_derivation": maps.derives_on_reception(),
             "daemon": running,
+            "former": former(config, members),
             "peers": peers(maps, members, running.pop("made_with", {})),
             "drops": {
                 reason: packets
                 for reason, (packets, _octets) in maps.stats().items()
                 if not reason.startswith(_NO_DROPS)
             },
+        }
+
+
+def former(config: Config, members: Roster) -> dict[str, Any] | None:
+    """What is left of the maps whose place those in use have taken; None if there are none."""
+    with Formers(config.bpffs, config.paths.control_lock) as formers:
+        if not formers.all:
+            return None
+        return {
+            "peers": sorted(
+                entry.name if (entry := members.find(identity)) else keys.key_id(identity)
+                for identity in formers.identities()
+            ),
+            "ends_seconds": round(max(0, formers.until - boot_ns()) / SECOND, 1),
         }
 
 
@@ -167,6 +183,8 @@ def render(status: Mapping[str, Any]) -> str:
     ]
     if not status["kernel_derivation"]:
         lines.insert(-1, "  keys: derived when the daemon asks, not on reception")
+    if status["former"]:
+        lines.append(f"  former programs: still at work for {_list(status['former']['peers'])}")
     under_way = running.get("exchanges", {})
     for peer in status["peers"]:
         lines += ["", *_render_peer(peer, under_way.get(peer["name"]))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from brine.daemon.timers import SECOND
 
@@ -13,11 +13,12 @@ REST = 600 * SECOND  #: before an index names another association
 
 
 class Indices:
-    """Allots 32-bit indices. `now` is the clock, in ns."""
+    """Allots 32-bit indices. `now` is the clock, in ns; `taken` are never allotted: former maps
+    may have them, and `open` asks those in use first."""
 
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int], taken: Iterable[int] = ()) -> None:
         self._now = now
-        self._taken: set[int] = set()
+        self._taken: set[int] = set(taken)
         self._resting: deque[tuple[int, int]] = deque()
 
     def allot(self) -> int:

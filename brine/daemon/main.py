@@ -24,6 +24,7 @@ from brine.daemon.service import Service
 from brine.daemon.settings import credentials, members
 from brine.daemon.timers import SECOND
 from brine.errors import BrineError
+from brine.former import Formers
 from brine.maps import Maps
 
 
@@ -86,12 +87,14 @@ def _serve(
     config = configuration.load(paths)
     accepted = credentials(paths)
     roster = members(paths)
-    with Maps.of(config) as maps:
+    with Maps.of(config) as maps, Formers(config.bpffs, config.paths.control_lock) as formers:
         # Reading the maps' BTF took CAP_SYS_ADMIN, and nothing from here on does.
         privileges.keep(_NEEDED)
         again = True
         while again and not maps.stale():
-            service = Service(config, maps, accepted, roster, log, notifier, rekey_interval)
+            service = Service(
+                config, maps, formers, accepted, roster, log, notifier, rekey_interval
+            )
             with contextlib.closing(service):
                 service.start()
                 signals.attach(service)

@@ -16,6 +16,7 @@ from brine.daemon.addresses import Addresses
 from brine.daemon.associations import Associations
 from brine.daemon.control_socket import ControlSocket
 from brine.daemon.exchanges import Exchanges
+from brine.daemon.handover import Handover
 from brine.daemon.hold import HoldQueue
 from brine.daemon.identities import Identities
 from brine.daemon.indices import Indices
@@ -36,6 +37,7 @@ from brine.daemon.timestamps import Floors, OwnTimestamps
 from brine.daemon.ways import Ways
 from brine.errors import BrineError
 from brine.exchange import Credential
+from brine.former import Formers
 from brine.libbpf import RingBuffer
 from brine.locking import Busy
 from brine.maps import Maps
@@ -56,6 +58,7 @@ class Service:
         self,
         config: Config,
         maps: Maps,
+        formers: Formers,
         credentials: tuple[Credential, ...],
         members: Members,
         log: Log,
@@ -84,7 +87,7 @@ class Service:
         remembered = self._state_file.read()
         self._floors = Floors(remembered.floors, boot_ns)
         self._own_timestamps = OwnTimestamps(remembered.reserved, self._save)
-        indices = Indices(boot_ns)
+        indices = Indices(boot_ns, formers.indices)
         ways = Ways(
             send=self._underlay.send,
             packet=self._injector.packet,
@@ -129,13 +132,11 @@ class Service:
             log,
             rekey_interval,
         )
+        self._handover = Handover(
+            formers, maps, config.paths.apply_lock, self._table, self._timers, self._exchanges, log
+        )
         self._identities = Identities(
-            credentials,
-            members,
-            self._table,
-            self._timers,
-            self._associations,
-            self._exchanges,
+            credentials, members, self._table, self._timers, self._associations, self._exchanges
         )
         operators = Operators(
             self._table, self._identities, self._exchanges, self._ratchets, self._injector
@@ -173,6 +174,8 @@ class Service:
             # Another identity or mesh secret: what they made ends with them.
             for found in self.maps.associations():
                 self.maps.erase(found.number)
+        if former - self._identities.fingerprints():
+            self._handover.end("identity or mesh secret changed")
         adopted = self._associations.adopt(self._table, self._remembered.made_with)
         self._identities.adopt(former)
         self._identities.settle()
@@ -304,6 +307,7 @@ class Service:
         self._liveness.tick()
         self._roaming.tick()
         self._ratchets.tick()
+        self._handover.tick()
         now = boot_ns()
         dirty = self._floors.dirty or self._associations.dirty
         if dirty and now - self._last_save >= _SAVE_INTERVAL:
@@ -362,6 +366,7 @@ class Service:
             return True
         if found is not None:
             self._log.info("source moved", source4=found.ipv4, source6=found.ipv6)
+            self._handover.end("source moved")
             self._bind()
             self._roaming.moved()
         return True
@@ -382,6 +387,8 @@ class Service:
             self._begin_anew("the data path has new maps")
             return {"peers": len(self._table)}
         self._config = config
+        if set(self._identities.credentials) - set(fresh):
+            self._handover.end("identity or mesh secret changed")
         changed = self._identities.change(fresh, members)
         self._read_peers()
         self._identities.settle()

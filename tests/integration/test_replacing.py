@@ -95,10 +95,10 @@ def test_other_sizes_get_new_maps_with_the_same_peers(make: Make) -> None:
         assert maps.peers() == old_peers
         assert maps.routes() == old_routes
         assert bytes(maps.config()) == old_config
-    assert sorted(path.name for path in one.config.bpffs.iterdir()) == [name]
     assert not reconcile_check(one)["changed"]
     assert one.ended() == 0  # the service manager would start it again
     one.start()
+    assert sorted(path.name for path in one.config.bpffs.iterdir()) == [name, f"{name}_former1"]
     one.reach(two)
     two.reach(one)
     after = one.association(two)
@@ -131,7 +131,7 @@ def test_an_interrupted_migration_is_cleared_up(host: Host, bpf_object: Path, mo
     loader.load(opened, bpffs / f"{name}_next", 4)
     opened.close()
     if moment == "within it":
-        (bpffs / name).rename(bpffs / f"{name}_old")
+        (bpffs / name).rename(bpffs / f"{name}_former1")
     predicted = apply(host, check=True)
     assert f"interrupted migration {name}_next" in predicted["diff"]["before"]
     assert apply(host)["changed"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bpf import other_layout
 from tests.labs import BRINE, HOSTS, ROOT, Lab, Played
 from tests.probing import probing
 
@@ -58,6 +59,18 @@ def no_daemon(root: Path) -> None:
         "def main(",
         'raise SystemExit("this version is broken")\n\n\ndef main(',
     )
+
+
+def newer_layout(root: Path) -> None:
+    """A version whose maps are others, and which works."""
+    newer(root)
+    other_layout.change(root / "bpf")
+
+
+def newer_layout_no_daemon(root: Path) -> None:
+    """One whose maps are others, and whose daemon ends at once."""
+    no_daemon(root)
+    other_layout.change(root / "bpf")
 
 
 def not_well(root: Path) -> None:
@@ -140,7 +153,15 @@ def test_a_daemon_restart_loses_nothing(mesh: Lab) -> None:
     assert not set(before.values()) & {mesh.status(host)["daemon"]["pid"] for host in HOSTS}
 
 
-@pytest.mark.parametrize("change", [no_daemon, not_well])
+def wait_for_handover(lab: Lab, host: str) -> None:
+    """Until no former programs are at work."""
+    deadline = time.monotonic() + 400  # beyond the life of their keys
+    while lab.status(host)["former"] is not None:
+        assert time.monotonic() < deadline, lab.status(host)["former"]
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("change", [no_daemon, not_well, newer_layout_no_daemon])
 def test_a_version_that_is_no_good_is_put_back(
     mesh: Lab, version: Callable[[Change], Version], change: Change
 ) -> None:
@@ -149,6 +170,7 @@ def test_a_version_that_is_no_good_is_put_back(
     bad = version(change)
     with probing(mesh) as count:
         played = bad.play(mesh, "brine.mesh.upgrade", "-vvv")
+        wait_for_handover(mesh, "lab1")
     print(count)
     assert played.status != 0
     assert played.secrets == len(HOSTS)
@@ -185,6 +207,26 @@ def test_upgrade_loses_nothing(mesh: Lab, version: Callable[[Change], Version]) 
     again = good.play(mesh, "brine.mesh.upgrade")
     assert again.status == 0, again.output
     assert again.changed() == dict.fromkeys(HOSTS, 0), again.output
+
+
+def test_another_layout_loses_nothing_there_and_back(mesh: Lab, tmp_path: Path) -> None:
+    """Also where the daemon is killed while the former programs are at work."""
+    with probing(mesh) as count:
+        for change in (newer_layout, newer):
+            before = {host: mesh.run(host, "ls /sys/fs/bpf/brine") for host in HOSTS}
+            directory = tmp_path / change.__name__
+            played = Version(directory, change).play(mesh, "brine.mesh.upgrade", "-vvv")
+            assert played.status == 0, played.output
+            for host in HOSTS:
+                mesh.run(host, "systemctl kill --signal=KILL brined")
+            for host in HOSTS:
+                mesh.run(host, "until systemctl is-active --quiet brined; do sleep 0.2; done")
+                wait_for_handover(mesh, host)
+                pinned = mesh.run(host, "ls /sys/fs/bpf/brine").split()
+                assert len(pinned) == 1, pinned
+                assert pinned != before[host].split()
+    print(count)
+    assert count.lost == count.duplicated == 0
 
 
 LIFELINE = """

@@ -52,6 +52,15 @@ def test_nothing_was_decrypted() -> None:
     assert judge(before, later(before, 0), "web2") == ["opened"]
 
 
+def test_who_is_yet_to_exchange_anew() -> None:
+    waiting = peer("web4", association={"state": "unconfirmed"})
+    now = look(peer("web2"), {**peer("web3"), "association": None}, waiting)
+    assert gate.not_handed_over({**now, "former": None}) == []
+    former = {"peers": ["web2", "web3", "web4", "0123456789abcdef"], "ends_seconds": 300}
+    left = gate.not_handed_over({**now, "former": former})
+    assert left == ["web3", "web4", "0123456789abcdef"]
+
+
 @pytest.mark.parametrize("reason", gate.FAILURES)
 def test_failures(reason: str) -> None:
     before = look(peer("web2"), **{reason: 7})

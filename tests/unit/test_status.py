@@ -29,6 +29,7 @@ def seen(**more: Any) -> dict[str, Any]:
         "port": 4747,
         "kernel_derivation": True,
         "daemon": {"running": True, "pid": 7, "since": 1, "version": "1", "exchanges": {}},
+        "former": None,
         "peers": [peer()],
         "drops": {"open_replay": 3, "open_forged": 0},
         **more,
