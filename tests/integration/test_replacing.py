@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from brine import loader, pins
+from brine import former, loader, pins
 from brine.errors import BrineError
+from brine.libbpf import Map
 from brine.maps import Maps, pin_directory
 from tests.integration.conftest import Make
 from tests.integration.hosts import Host, eventually
@@ -67,6 +69,12 @@ def maps_of(directory: Path) -> list[Path]:
     ]
 
 
+def slot_of(directory: Path, name: str) -> bytes | None:
+    """The program that is handed on to there."""
+    with contextlib.closing(Map.pinned(str(directory / name))) as item:
+        return item.lookup(bytes(4))
+
+
 def test_a_prediction_of_another_object_changes_nothing(host: Host, tmp_path: Path) -> None:
     apply(host)
     before = everything(host)
@@ -119,7 +127,7 @@ def test_sizes_too_small_for_the_peers_are_refused(make: Make) -> None:
     assert pins.left_over(one.config.bpffs) == []
 
 
-@pytest.mark.parametrize("moment", ["before the switch", "within it"])
+@pytest.mark.parametrize("moment", ["before the switch", "handed on", "within it"])
 def test_an_interrupted_migration_is_cleared_up(host: Host, bpf_object: Path, moment: str) -> None:
     apply(host)
     host.apply_peers()
@@ -129,7 +137,13 @@ def test_an_interrupted_migration_is_cleared_up(host: Host, bpf_object: Path, mo
     (bpffs / f"{name}_next").mkdir()
     opened = loader.open_object(bpf_object)
     loader.load(opened, bpffs / f"{name}_next", 4)
+    programs = {program: opened.program(program) for program in pins.PROGRAMS}
     opened.close()
+    if moment != "before the switch":
+        former.link(bpffs / name, bpffs / f"{name}_next", programs, host.paths.control_lock)
+        assert slot_of(bpffs / name, "successor") is not None
+    for program in programs.values():
+        program.close()
     if moment == "within it":
         (bpffs / name).rename(bpffs / f"{name}_former1")
     predicted = apply(host, check=True)
@@ -137,5 +151,7 @@ def test_an_interrupted_migration_is_cleared_up(host: Host, bpf_object: Path, mo
     assert apply(host)["changed"]
     assert [path.name for path in bpffs.iterdir()] == [name]
     assert id_of(bpffs / name, "peers") == peers
+    assert slot_of(bpffs / name, "successor") is None
+    assert pins.until(bpffs / name) is None
     assert not apply(host)["changed"]
     assert not reconcile_check(host)["changed"]
