@@ -19,6 +19,9 @@ INSIDE = "brine0p"  #: the end that the programs own
 OVERHEAD = 80  #: bytes that DATA adds over IPv6: 40 + 8 + 32
 MINIMUM_MTU = 1280  #: of IPv6, RFC 8200
 XDP_MODES = ("auto", "native", "generic")
+#: of settings that a file may lack; those of the role. A play that is cut short leaves a newer
+#: package with an older file, and the host must come up with that.
+DEFAULTS = {"kernel_derivation": True, "mtu": None, "roaming": False}
 _PEERS_LIMIT = 1 << 20  # indices and peer numbers stay far from enum route_value
 
 
@@ -131,11 +134,12 @@ def parse(text: str, paths: Paths) -> Config:
     if not isinstance(given, dict):
         raise ValueError("it is not an object")
     known = {field.name for field in fields(Config)} - {"paths"}
-    if missing := sorted(known - {"mtu"} - given.keys()):
+    given = {**DEFAULTS, **given}
+    if missing := sorted(known - given.keys()):
         raise ValueError(f"{missing[0]} is missing")
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"{unknown[0]!r} is not a setting")
-    mtu = given.get("mtu")
+    mtu = given["mtu"]
     mode = _of(given, "xdp_mode", str)
     if mode not in XDP_MODES:
         raise ValueError(f"xdp_mode is {mode!r}, not one of {', '.join(XDP_MODES)}")
@@ -151,6 +155,18 @@ def parse(text: str, paths: Paths) -> Config:
         roaming=_of(given, "roaming", bool),
         xdp_mode=mode,
         paths=paths,
+    )
+
+
+def disagreement(config: Config, roaming: bool) -> str | None:
+    """What is amiss if the roster has that for this host's `roaming`."""
+    if config.roaming == roaming:
+        return None
+    if config.roaming:
+        return f"{config.paths.config} has this host roam, the roster not: its peers do not follow"
+    return (
+        f"the roster has this host roam, {config.paths.config} not: it does not keep in touch"
+        " with its peers"
     )
 
 

@@ -18,8 +18,8 @@ from typing import Any, TypedDict
 import nacl.bindings
 import nacl.secret
 
-from brine import control_client, dataplane, identity, keys, loader, pins, reconcile
-from brine.config import Config, Paths
+from brine import control_client, dataplane, identity, keys, loader, pins, reconcile, roster
+from brine.config import Config, Paths, disagreement
 from brine.config import load as load_config
 from brine.errors import BrineError
 from brine.libbpf import Map, Object, Program
@@ -73,6 +73,7 @@ def examine(paths: Paths) -> dict[str, Any]:
         with report.look("programs"):
             _self_test(config)
         _applied(report, config)
+        _agreed(report, config)
         with report.look("daemon"):
             control_client.request(paths.control_socket, "status")
     return {"sound": report.sound, "findings": report.findings}
@@ -146,6 +147,17 @@ def _applied(report: Report, config: Config) -> None:
             "run `brine dataplane apply`, which clears up",
             fatal=False,
         )
+
+
+def _agreed(report: Report, config: Config) -> None:
+    """Whether the host's settings and what its peers know of it are of one play. A file that
+    cannot be read was noted before."""
+    with contextlib.suppress(BrineError):
+        own = roster.load(config.paths.roster).find(identity.load(config.paths).public)
+        cause = disagreement(config, own.roaming) if own is not None else None
+        if cause is not None:
+            next_step = "play `site` without --limit: it brings both to what the inventory says"
+            report.note("configuration", cause, next_step, fatal=False)
 
 
 def _self_test(config: Config) -> None:

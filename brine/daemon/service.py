@@ -375,6 +375,9 @@ class Service:
         """Follow the maps: who is new, who is gone, who is elsewhere."""
         self._membership.follow(self._identities, self._exchanges, self._associations)
         self._floors.keep_only(set(self._table.by_identity))
+        own = self._identities.members.entries.get(self._identities.own)
+        if own and (cause := configuration.disagreement(self._config, own.roaming)):
+            self._log.warning("settings disagree", cause=cause)
         self._notifier.status(f"{len(self._table)} peers")
 
     def _reload(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from brine.config import Config, Paths, load, parse
+from brine.config import DEFAULTS, Config, Paths, disagreement, load, parse
 from brine.errors import BrineError
 
+ROOT = Path(__file__).resolve().parents[2]
 GIVEN: dict[str, Any] = {
     "bpffs": "/sys/fs/bpf/brine",
     "copy_dscp": False,
@@ -51,9 +53,23 @@ def test_what_the_role_writes() -> None:
     assert read(kernel_derivation=False).kernel_derivation is False
 
 
-def test_an_mtu_that_is_not_there_is_derived() -> None:
-    without = {name: value for name, value in GIVEN.items() if name != "mtu"}
-    assert parse(json.dumps(without), Paths()).mtu is None
+def test_what_a_file_of_before_lacks_is_as_the_role_has_it() -> None:
+    without = {name: value for name, value in GIVEN.items() if name not in DEFAULTS}
+    role = yaml.safe_load((ROOT / "roles/brine/defaults/main.yml").read_text())
+    assert parse(json.dumps(without), Paths()) == read(
+        kernel_derivation=role["brine_kernel_derivation"],
+        mtu=role.get("brine_mtu"),
+        roaming=role["brine_roaming"],
+    )
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_a_roster_of_another_mind_is_told_from_one_that_agrees(here: bool) -> None:
+    config = read(roaming=here)
+    assert disagreement(config, here) is None
+    said = disagreement(config, not here) or ""
+    assert str(config.paths.config) in said
+    assert ("do not follow" in said) is here
 
 
 @pytest.mark.parametrize(
@@ -83,7 +99,7 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], says: str) -> None:
         read(**changes)
 
 
-@pytest.mark.parametrize("missing", sorted(GIVEN.keys() - {"mtu"}))
+@pytest.mark.parametrize("missing", sorted(GIVEN.keys() - DEFAULTS.keys()))
 def test_every_other_setting_is_required(missing: str) -> None:
     given = {name: value for name, value in GIVEN.items() if name != missing}
     with pytest.raises(ValueError, match=f"{missing} is missing"):
