@@ -338,8 +338,14 @@ def _render_identities(answer: Answer) -> str:
 
 
 def _render_peers(answer: Answer) -> str:
+    from brine import status
+
     rows = [
-        (peer["name"], peer["endpoint"] or "unknown", ", ".join(peer["addresses"]))
+        (
+            peer["name"],
+            " or ".join((peer["endpoint"] or "unknown", *status.other_endpoints(peer))),
+            ", ".join(peer["addresses"]),
+        )
         for peer in answer["peers"]
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]

@@ -9,8 +9,9 @@ from pathlib import Path
 from brine.btf import Btf
 from brine.errors import BrineError
 from brine.libbpf import Object
+from brine.roster import ENDPOINTS_LIMIT
 
-_PER_PEER = ("peers", "peer_states", "traffic", "limits", "endpoints", "awaited")
+_PER_PEER = ("peers", "peer_states", "traffic", "limits", "awaited")
 _SCRATCH = "_areas"  # maps of that ending hold nothing between two packets
 
 
@@ -25,12 +26,19 @@ def association_slots(max_peers: int) -> int:
     return 2 * max_peers + max(max_peers // 4, 16)
 
 
+def endpoint_slots(max_peers: int) -> int:
+    """How many underlay addresses of peers there is room for: those that the roster names, and
+    where one that roams is."""
+    return max_peers * (ENDPOINTS_LIMIT + 1)
+
+
 def sizes(btf: Btf, max_peers: int) -> dict[str, int]:
     """max_entries of the maps that bpf/maps.h leaves to the loader."""
     layout = btf.enum("map_size")
     slots = association_slots(max_peers)
     return {
         **dict.fromkeys(_PER_PEER, max_peers),
+        "endpoints": endpoint_slots(max_peers),
         "associations": slots,
         "indices": slots,
         "boxes": slots * layout["BOXES_PER_ASSOCIATION"],

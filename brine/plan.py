@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from brine import guard, keys
@@ -60,12 +60,18 @@ def entitlements(
 
 
 def plan_tables(
-    roster: Roster, own: Entry | None, current: Tables, max_peers: int, values: RouteValues
+    roster: Roster,
+    own: Entry | None,
+    current: Tables,
+    max_peers: int,
+    values: RouteValues,
+    families: Collection[int] = (4, 6),
 ) -> Tables:
     """The tables that the roster asks for. Hosts that are there keep their number, whichever of
-    their identities it bears, and roaming ones the endpoint that they were last heard from.
+    their identities it bears, and the endpoint in use where that will still do.
 
     own: this host's entry.
+    families: IP versions that outer packets can leave by.
 
     :raises BrineError: if the peers or their prefixes are too many.
     """
@@ -84,17 +90,14 @@ def plan_tables(
     renamed = set()
     for entry, slot, number in zip(entries, slots, numbers, strict=True):
         identity = entry.public_key or b""
-        endpoint = entry.endpoint
-        if slot is not None:
-            if entry.roaming and slot.endpoint is not None:
-                endpoint = slot.endpoint
-            if slot.identity != identity:
-                renamed.add(number)
+        endpoint = choose_endpoint(entry, slot.endpoint if slot is not None else None, families)
+        if slot is not None and slot.identity != identity:
+            renamed.add(number)
         peers[number] = PeerEntry(number, identity, endpoint, entry.roaming)
         for prefix in entry.prefixes:
             outside = 0 if _within(prefix, roster.networks) else values.outside
             routes[prefix] = number + outside
-        for each in (entry.endpoint, endpoint):
+        for each in (*entry.endpoints, endpoint):
             if each is not None:
                 # Behind one address there may be two hosts; either will do.
                 endpoints.setdefault(each.address, number)
@@ -106,6 +109,21 @@ def plan_tables(
             "join allowed IPs to larger prefixes",
         )
     return Tables(peers, routes, endpoints, frozenset(renamed))
+
+
+def choose_endpoint(
+    entry: Entry, now: Endpoint | None, families: Collection[int]
+) -> Endpoint | None:
+    """Where packets to a peer go: to where they go already, if the roster names that, or the
+    peer roams. Else to the first of its endpoints in a family that this host can send by; to
+    the first of all if there is none, which `unreachable` notes.
+
+    now: where they go; None: nowhere yet.
+    """
+    reachable = [one for one in entry.endpoints if one.address.version in families]
+    if now is not None and (entry.roaming or now in reachable):
+        return now
+    return next(iter((*reachable, *entry.endpoints)), None)
 
 
 def _within(prefix: Network, networks: Iterable[Network]) -> bool:
@@ -180,7 +198,7 @@ def refuse_leaks(roster: Roster, foreign: Iterable[tuple[Network, str]]) -> None
 
 
 def unreachable(tables: Tables, sources: Sources, names: Mapping[bytes, str]) -> list[str]:
-    """Notes on peers for whose endpoint's family the host has no address."""
+    """Notes on peers none of whose endpoints is of a family that the host has an address of."""
     notes = []
     for family, source in ((4, sources.ipv4), (6, sources.ipv6)):
         if source is not None:
@@ -212,13 +230,19 @@ def peer_lines(tables: Tables, values: RouteValues, names: Mapping[bytes, str]) 
     prefixes: dict[int | None, list[Network]] = {}
     for network, value in tables.routes.items():
         prefixes.setdefault(values.peer(value), []).append(network)
+    listed: dict[int, list[Address]] = {}
+    for address, number in tables.endpoints.items():
+        listed.setdefault(number, []).append(address)
     lines = {}
     for number, peer in tables.peers.items():
         allowed = sorted(prefixes.get(number, []), key=guard.sort_key)
+        used = peer.endpoint and peer.endpoint.address
+        others = sorted(str(address) for address in listed.get(number, []) if address != used)
+        endpoint = " or ".join((str(peer.endpoint or "unknown"), *others))
         lines[show_name(peer.identity, names)] = " ".join(
             (
                 f"peer {show_name(peer.identity, names)} {keys.key_id(peer.identity)}",
-                f"endpoint {peer.endpoint or 'unknown'}{' roaming' if peer.roaming else ''}",
+                f"endpoint {endpoint}{' roaming' if peer.roaming else ''}",
                 f"allowed {', '.join(map(str, allowed)) or 'nothing'}",
             )
         )

@@ -145,8 +145,8 @@ def _plan(
     plan.refuse_lock_out(roster, usable)
     plan.refuse_leaks(roster, net.foreign_routes())
     values, max_peers = maps.route_values, maps.max_peers
-    tables = plan.plan_tables(roster, own, current.tables, max_peers, values)
-    chosen = sources.choose(usable, own.endpoint if own else None)
+    chosen = sources.choose(usable, own.endpoints if own else (), current.sources)
+    tables = plan.plan_tables(roster, own, current.tables, max_peers, values, chosen.families)
     names = _names(roster)
     notes = plan.unreachable(tables, chosen, names)
     device = current.device

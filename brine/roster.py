@@ -19,6 +19,7 @@ from brine.errors import BrineError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 VERSION = 1
+ENDPOINTS_LIMIT = 4  #: of one host
 _T = TypeVar("_T")
 
 
@@ -40,7 +41,8 @@ class Entry:
 
     name: str
     public_key: bytes | None  #: None: not known yet; other hosts leave it out
-    endpoint: Endpoint | None  #: None: nobody can know it, it roams
+    #: where it may be reached, the preferred one first; none: nobody can know, it roams
+    endpoints: tuple[Endpoint, ...]
     addresses: tuple[Address, ...]  #: its own, in the mesh
     allowed_ips: tuple[Network, ...]  #: further prefixes it sends from and receives for
     roaming: bool
@@ -211,13 +213,13 @@ def _entry(given: Any) -> Entry:
     if not isinstance(name, str) or not name:
         raise ValueError(f"an entry has no name: {given!r}"[:80])
     try:
-        endpoint, roaming = _text(given, "endpoint"), given["roaming"]
+        roaming = given["roaming"]
         if not isinstance(roaming, bool):
             raise ValueError("roaming is neither true nor false")
         return Entry(
             name=name,
             **_public_keys(given),
-            endpoint=parse_endpoint(endpoint) if endpoint is not None else None,
+            endpoints=_endpoints(given.get("endpoint")),
             addresses=tuple(_each(given, "addresses", _address)),
             allowed_ips=tuple(_each(given, "allowed_ips", _network)),
             roaming=roaming,
@@ -227,6 +229,19 @@ def _entry(given: Any) -> Entry:
         raise ValueError(f"{name}: {error.args[0]} is missing") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _endpoints(value: Any) -> tuple[Endpoint, ...]:
+    """One, or a list of several in order, or null for none."""
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in values):
+        raise ValueError("endpoint is neither a string nor a list of strings nor null")
+    if len(values) > ENDPOINTS_LIMIT:
+        raise ValueError(f"it has {len(values)} endpoints, more than {ENDPOINTS_LIMIT}")
+    endpoints = tuple(parse_endpoint(one) for one in values)
+    if len(set(endpoints)) < len(endpoints):
+        raise ValueError("it has one endpoint twice")
+    return endpoints
 
 
 def _text(given: Mapping[str, Any], what: str) -> str | None:
@@ -258,8 +273,7 @@ def _check(roster: Roster) -> None:
         if len(set(entry.public_keys)) < len(entry.public_keys):
             raise ValueError(f"{entry.name} has one public key twice")
         claims.update(f"public key {keys.show_key(key)}" for key in entry.public_keys)
-        if entry.endpoint is not None:
-            claims.add(f"endpoint {entry.endpoint}")
+        claims.update(f"endpoint {endpoint}" for endpoint in entry.endpoints)
         for claim in sorted(claims):
             other = owners.setdefault(claim, entry)
             if other is not entry:
@@ -268,10 +282,8 @@ def _check(roster: Roster) -> None:
     for entry in roster.entries:
         routed.update((network, f"{entry.name}'s allowed IPs") for network in entry.allowed_ips)
     lengths = {(network.version, network.prefixlen) for network in routed}
-    for entry in roster.entries:
-        if entry.endpoint is None:
-            continue
-        address = entry.endpoint.address
+    reached = ((one, endpoint.address) for one in roster.entries for endpoint in one.endpoints)
+    for entry, address in reached:
         for version, length in lengths:
             if version != address.version:
                 continue

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import brine
-from brine import control_client, keys, roster, rotation
+from brine import control_client, keys, roster, rotation, sources
 from brine.config import DEVICE, Config
 from brine.control_client import NotRunning
 from brine.errors import BrineError
@@ -40,6 +40,7 @@ def collect(config: Config) -> dict[str, Any]:
     running = daemon(config)
     with Maps.of(config) as maps, Net() as net:
         underlay, device = net.link(config.interface), net.link(DEVICE)
+        sending = sources.read(maps)
         return {
             "host": entry.name if entry else socket.gethostname(),
             "version": brine.__version__,
@@ -55,6 +56,7 @@ def collect(config: Config) -> dict[str, Any]:
             "xdp_mode": underlay.xdp_mode if underlay else None,
             "mtu": device.mtu if device else None,
             "port": config.port,
+            "sources": [str(sending.of(family)) for family in sorted(sending.families)],
             "kernel_derivation": maps.derives_on_reception(),
             "daemon": running,
             "former": former(config, members),
@@ -126,6 +128,7 @@ def _peer(
         "public_key": keys.show_key(peer.identity),
         "key_id": keys.key_id(peer.identity),
         "endpoint": str(peer.endpoint) if peer.endpoint else None,
+        "endpoints": [str(endpoint) for endpoint in entry.endpoints] if entry else [],
         "roaming": peer.roaming,
         "addresses": [str(address) for address in entry.addresses] if entry else [],
         "association": _association(associations, state.sending, now, made_with),
@@ -201,6 +204,7 @@ def _render_peer(peer: Mapping[str, Any], exchange: str | None) -> list[str]:
         f"peer: {peer['name']}",
         f"  public key: {peer['public_key']}",
         f"  endpoint: {peer['endpoint'] or 'not known yet'}{roaming}",
+        *(f"  other endpoint: {other}" for other in other_endpoints(peer)),
         f"  addresses: {_list(peer['addresses'])}",
         f"  association: {_render_association(peer['association'])}",
     ]
@@ -214,6 +218,11 @@ def _render_peer(peer: Mapping[str, Any], exchange: str | None) -> list[str]:
             f" {_bytes(peer['sent_bytes'])} sent"
         )
     return lines
+
+
+def other_endpoints(peer: Mapping[str, Any]) -> list[str]:
+    """Those of the roster that are not in use, the preferred one first."""
+    return [endpoint for endpoint in peer["endpoints"] if endpoint != peer["endpoint"]]
 
 
 def _render_association(association: Mapping[str, Any] | None) -> str:

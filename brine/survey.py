@@ -185,12 +185,20 @@ def fits(directory: Path, max_peers: int) -> bool:
 
 
 def _max_peers(directory: Path) -> int | None:
+    """For how many the maps have room, those aside that are not there."""
+    peers, endpoints = (_entries(directory / name) for name in ("peers", "endpoints"))
+    if peers is None or endpoints is None:
+        return peers
+    return min(peers, endpoints // loader.endpoint_slots(1))
+
+
+def _entries(pin: Path) -> int | None:
     try:
-        peers = Map.pinned(str(directory / "peers"))
+        there = Map.pinned(str(pin))
     except OSError:
         return None
-    with contextlib.closing(peers):
-        return peers.max_entries
+    with contextlib.closing(there):
+        return there.max_entries
 
 
 def _pinned(bpffs: Path, directory: Path | None) -> list[str]:

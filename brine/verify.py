@@ -16,12 +16,13 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, TypedDict
 
 from brine import identity, roster, status
 from brine.config import DEVICE, Config
 from brine.errors import BrineError
-from brine.roster import Address, Entry
+from brine.roster import Address, Entry, parse_endpoint
 
 ATTEMPT_SECONDS = 1.0  #: between two requests to one address
 _LOG_LINES = 200
@@ -258,20 +259,32 @@ def _unreached(targets: Sequence[Target], seen: dict[str, Any]) -> list[Finding]
     found = []
     for target in targets:
         if target.rtt is None:
-            cause, next_step = _why(target, peers.get(target.peer), seen["port"])
+            cause, next_step = _why(target, peers.get(target.peer), seen)
             found.append(finding("echo", cause, next_step))
     return found
 
 
-def _why(target: Target, peer: dict[str, Any] | None, port: int) -> tuple[str, str]:
+def _why(target: Target, peer: dict[str, Any] | None, seen: dict[str, Any]) -> tuple[str, str]:
     silent = f"{target.peer} does not answer at {target.address}"
     if peer is None:
         return silent, "run `brine peers apply`: the maps do not know this peer"
+    places = [*peer["endpoints"], *([peer["endpoint"]] if peer["endpoint"] else [])]
+    if lacking := _no_common_family(places, seen["sources"]):
+        interface = seen["interface"]
+        next_step = (
+            f"give {interface} one, or name an endpoint of {target.peer} of another family in"
+            " brine_endpoint"
+        )
+        return (
+            f"{silent}: {lacking} would be needed, of which {interface} has no address",
+            next_step,
+        )
     association = peer["association"]
     if association is None or association["state"] != "confirmed":
         next_step = (
             "see that brined runs there with the same mesh secret, and that UDP to port"
-            f" {port} passes between this host and {peer['endpoint']}"
+            f" {seen['port']} passes between this host and"
+            f" {' or '.join(dict.fromkeys(places))}"
         )
         return f"{silent}: there is no association with it", next_step
     next_step = (
@@ -279,6 +292,15 @@ def _why(target: Target, peer: dict[str, Any] | None, port: int) -> tuple[str, s
         f" {target.peer} answers echo requests"
     )
     return f"{silent}, though there is an association", next_step
+
+
+def _no_common_family(endpoints: Sequence[str], sources: Sequence[str]) -> str | None:
+    """The families of the endpoints, if this host can send by none of them."""
+    theirs = {parse_endpoint(endpoint).address.version for endpoint in endpoints}
+    ours = {ip_address(source).version for source in sources}
+    if not theirs or theirs & ours:
+        return None
+    return " or ".join(f"IPv{version}" for version in sorted(theirs))
 
 
 def logs() -> str:

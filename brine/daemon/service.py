@@ -356,16 +356,17 @@ class Service:
 
     def _addresses_changed(self) -> bool:
         """False: to be asked again."""
-        own = self._identities.members.entries.get(self._identities.own)
+        own = self._identities.members.endpoints(self._identities.own)
         try:
-            found = sources.follow(self._config, self.maps, own.endpoint if own else None)
+            found = sources.follow(self._config, self.maps, own)
         except Busy:
             return False
         except BrineError as error:
             self._log.error("source not followed", cause=error.cause, next_step=error.next_step)
             return True
-        if found is not None:
-            self._log.info("source moved", source4=found.ipv4, source6=found.ipv6)
+        if found.moved:
+            now = found.sources
+            self._log.info("source moved", source4=now.ipv4, source6=now.ipv6)
             self._handover.end("source moved")
             self._bind()
             self._roaming.moved()

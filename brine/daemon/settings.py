@@ -11,7 +11,7 @@ from brine.config import Config, Paths
 from brine.daemon.sockets import Binding
 from brine.exchange import Credential
 from brine.maps import Maps
-from brine.roster import Entry
+from brine.roster import Endpoint, Entry
 
 
 def credentials(paths: Paths) -> tuple[Credential, ...]:
@@ -33,6 +33,11 @@ class Members:
         """The host's name, or the id of its key, for logs and answers."""
         entry = self.entries.get(public_key)
         return entry.name if entry else keys.key_id(public_key)
+
+    def endpoints(self, public_key: bytes) -> tuple[Endpoint, ...]:
+        """Where the host may be reached, the preferred one first."""
+        entry = self.entries.get(public_key)
+        return entry.endpoints if entry else ()
 
     def identities(self, public_key: bytes) -> tuple[bytes, ...]:
         """Every identity of the host that has this one, it first."""

@@ -64,7 +64,7 @@ def read(reader: MemberReader, given: Mapping[str, t.Any], host: Member) -> Memb
         public_key=key,
         next_public_key=None,
         previous_public_key=None,
-        endpoint=read_endpoint(str(given.get("endpoint") or ""), roaming, note),
+        endpoints=read_endpoints(given.get("endpoint"), roaming, note),
         addresses=reader.parse_all(
             name, "addresses", given.get("addresses", []), ipaddress.ip_address
         ),
@@ -80,12 +80,19 @@ def strings(value: t.Any) -> Iterable[t.Any]:
     return value if isinstance(value, list) else [value]
 
 
-def read_endpoint(
-    text: str, roaming: bool, note: t.Callable[[str, str], None]
-) -> tuple[Address, int] | None:
-    """``a.b.c.d:port``, ``[v6]:port``, or nothing for a peer that roams."""
-    if not text and roaming:
-        return None
+def read_endpoints(
+    given: t.Any, roaming: bool, note: t.Callable[[str, str], None]
+) -> tuple[tuple[Address, int], ...]:
+    """One, or a list of several in order, or nothing for a peer that roams."""
+    if not given and roaming:
+        return ()
+    values = given if isinstance(given, list) and given else [given or ""]
+    found = [read_endpoint(str(value), note) for value in values]
+    return tuple(endpoint for endpoint in found if endpoint is not None)
+
+
+def read_endpoint(text: str, note: t.Callable[[str, str], None]) -> tuple[Address, int] | None:
+    """``a.b.c.d:port`` or ``[v6]:port``."""
     host, _colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:

@@ -30,6 +30,7 @@ Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 ROSTER_VERSION = 1
+ENDPOINTS_LIMIT = 4  # of one host; brine.roster has the same on the hosts
 
 # A role's defaults reach only the host that runs the role, and the roster is about
 # every host. These are the defaults of the role `brine`; a test holds them equal.
@@ -57,7 +58,8 @@ class Member:
 
     name: str
     public_key: bytes | None  # None: not made yet
-    endpoint: tuple[Address, int] | None  # None: not known, it roams
+    # The preferred one first. None: not known, it roams.
+    endpoints: tuple[tuple[Address, int], ...]
     addresses: tuple[Address, ...]
     allowed_ips: tuple[Network, ...]
     roaming: bool
@@ -79,11 +81,12 @@ class Member:
 
     def roster_entry(self) -> dict[str, t.Any]:
         others = {"next": self.next_public_key, "previous": self.previous_public_key}
+        endpoints = [show_endpoint(endpoint) for endpoint in self.endpoints]
         return {
             "name": self.name,
             "public_key": show_key(self.public_key) if self.public_key else None,
             **{f"{which}_public_key": show_key(key) for which, key in others.items() if key},
-            "endpoint": show_endpoint(self.endpoint) if self.endpoint else None,
+            "endpoint": endpoints if len(endpoints) > 1 else next(iter(endpoints), None),
             "addresses": [str(address) for address in self.addresses],
             "allowed_ips": [str(network) for network in self.allowed_ips],
             "roaming": self.roaming,
@@ -131,7 +134,7 @@ class MemberReader:
             public_key=keys["current"],
             next_public_key=keys["next"],
             previous_public_key=keys["previous"],
-            endpoint=self.endpoint(host, given, variable("brine_port"), roaming),
+            endpoints=self.endpoints(host, given, variable("brine_port"), roaming),
             addresses=addresses,
             allowed_ips=self.parse_all(
                 host, "brine_allowed_ips", variable("brine_allowed_ips"), ipaddress.ip_network
@@ -157,15 +160,15 @@ class MemberReader:
             )
             return None
 
-    def endpoint(
+    def endpoints(
         self, host: str, given: Mapping[str, t.Any], port: t.Any, roaming: bool
-    ) -> tuple[Address, int] | None:
+    ) -> tuple[tuple[Address, int], ...]:
         number = self.integer(host, "brine_port", port)
         if not 0 < number < 65536:
             self.note(host, "port", f"brine_port is {number}", "use one of 1 to 65535")
         # Set but empty says that nobody can know it, which only a roaming peer may.
-        name = given.get("brine_endpoint", given.get("ansible_host", host))
-        if not name:
+        names = given.get("brine_endpoint", given.get("ansible_host", host))
+        if not names:
             if not roaming:
                 self.note(
                     host,
@@ -173,26 +176,38 @@ class MemberReader:
                     "it has no endpoint and does not roam",
                     "set brine_endpoint or brine_roaming",
                 )
-            return None
+            return ()
+        found = [
+            self.resolve(host, str(name))
+            for name in (names if isinstance(names, list) else [names])
+        ]
+        return tuple((address, number) for address in found if address is not None)
+
+    def resolve(self, host: str, name: str) -> Address | None:
+        """The address, or what the name stands for: its first IPv4 address if it has one."""
         try:
-            return ipaddress.ip_address(str(name)), number
+            return ipaddress.ip_address(name)
         except ValueError:
             pass
         try:
-            found = socket.getaddrinfo(str(name), None, type=socket.SOCK_DGRAM)
-        except OSError:
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM) if name else []
+        except (OSError, UnicodeError):
+            found = []
+        if not found:
             self.note(
                 host,
                 "endpoint",
-                f"{name} is neither an address nor a name that the controller can resolve",
-                "set brine_endpoint to the address that the other hosts reach it by",
+                f"{name or repr(name)} is neither an address nor a name that the controller can"
+                " resolve",
+                "set brine_endpoint to the address that the other hosts reach it by, or to a list"
+                " of such",
             )
             return None
         resolved = sorted(
             {ipaddress.ip_address(str(entry[4][0]).split("%", 1)[0]) for entry in found},
             key=lambda address: (address.version, int(address)),
         )
-        return resolved[0], number
+        return resolved[0]
 
     def mesh_secret(self, host: str, value: t.Any) -> bytes | None:
         """The secret's bytes. What is wrong with it is said without a byte of it."""
@@ -277,7 +292,7 @@ def check_members(members: list[Member], made_now: Iterable[str]) -> list[HostFi
     for check, what, values_of in (
         ("names", "name, upper and lower case apart,", lambda m: [m.name.casefold()]),
         ("addresses", "address", lambda m: m.addresses),
-        ("endpoints", "endpoint", lambda m: [show_endpoint(m.endpoint)] if m.endpoint else []),
+        ("endpoints", "endpoint", lambda m: map(show_endpoint, m.endpoints)),
         ("allowed IPs", "prefix", lambda m: m.allowed_ips),
         (
             "public keys",
@@ -318,8 +333,18 @@ def member_faults(member: Member) -> t.Iterator[tuple[str, str]]:
             edges = (network.network_address, network.broadcast_address)
             if address.version == 4 and network.prefixlen < 31 and address in edges:
                 yield f"{address} is no host address of {network}", "use another"
-    if member.endpoint:
-        address = member.endpoint[0]
+    if len(member.endpoints) > ENDPOINTS_LIMIT:
+        yield (
+            f"it has {len(member.endpoints)} endpoints, more than {ENDPOINTS_LIMIT}",
+            "leave in its list those that the other hosts are to use",
+        )
+    for endpoint in dict.fromkeys(member.endpoints):
+        if member.endpoints.count(endpoint) > 1:
+            yield (
+                f"it has the endpoint {show_endpoint(endpoint)} more than once",
+                "name each once in its list, the preferred one first",
+            )
+        address = endpoint[0]
         if any(address in network for network in member.networks):
             yield (
                 f"its endpoint {address} lies in brine_networks, which only the mesh reaches",

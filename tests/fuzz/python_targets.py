@@ -158,7 +158,7 @@ ROSTER = {
         {
             "name": "b",
             "public_key": None,
-            "endpoint": "[2001:db8::2]:1",
+            "endpoint": ["[2001:db8::2]:1", "192.0.2.2:1"],
             "addresses": [],
             "allowed_ips": ["::/0"],
             "roaming": True,
@@ -175,8 +175,9 @@ def _roster(_build: Path) -> Target:
             return
         for entry in parsed.entries:
             assert entry.public_key is None or len(entry.public_key) == keys.KEY_BYTES
-            if entry.endpoint is not None:
-                assert roster.parse_endpoint(str(entry.endpoint)) == entry.endpoint
+            assert len(entry.endpoints) <= roster.ENDPOINTS_LIMIT
+            for endpoint in entry.endpoints:
+                assert roster.parse_endpoint(str(endpoint)) == endpoint
 
     return Target(test, [json.dumps(ROSTER).encode()])
 

@@ -115,6 +115,24 @@ def test_other_sizes_get_new_maps_with_the_same_peers(make: Make) -> None:
     assert after["local_index"] != before["association"]["local_index"]
 
 
+def test_room_for_more_endpoints_comes_with_new_maps(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier package loaded cannot be reused for more of them, but makes way."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(loader, "ENDPOINTS_LIMIT", 0)
+        one, two = make(2)
+        assert not apply(one, check=True)["changed"]
+    one.reach(two)
+    assert apply(one, check=True)["changed"]
+    apply(one)
+    assert not apply(one)["changed"]
+    assert not reconcile_check(one)["changed"]
+    assert one.ended() == 0
+    one.start()
+    one.reach(two)
+
+
 def test_sizes_too_small_for_the_peers_are_refused(make: Make) -> None:
     one, two, three = make(3)
     one.reach(two)

@@ -72,7 +72,9 @@ class Rotating:
             if to and host not in to:
                 continue
             first, *rest = (one.public for one in self.keys[other.name])
-            entry = Entry(other.name, first, other.endpoint, (), (), False, next(iter(rest), None))
+            entry = Entry(
+                other.name, first, (other.endpoint,), (), (), False, next(iter(rest), None)
+            )
             identities = self.identities[host.name]
             identities.change(identities.credentials, Members(dict.fromkeys((first, *rest), entry)))
             peer = host.table.by_number[TO[host.name]]

@@ -17,7 +17,7 @@ from ansible_collections.brine.mesh.plugins.plugin_utils.store import Store, sho
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMBERS = {"app1.example.com", "app2.example.com", "db1.example.com", "gateway1.example.com"}
-MEMBERS |= {"laptop1.example.com"}
+MEMBERS |= {"db2.example.com", "laptop1.example.com"}
 
 
 @pytest.fixture(scope="module")

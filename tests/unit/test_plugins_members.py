@@ -18,6 +18,7 @@ from ansible_collections.brine.mesh.plugins.plugin_utils.departures import check
 from ansible_collections.brine.mesh.plugins.plugin_utils.external import external_members
 from ansible_collections.brine.mesh.plugins.plugin_utils.members import (
     DEFAULTS,
+    ENDPOINTS_LIMIT,
     Member,
     MemberReader,
     check_members,
@@ -80,7 +81,7 @@ def test_brine_reads_what_the_controller_renders(inventory: Inventory) -> None:
     assert [entry.name for entry in read.entries] == NAMES
     entry = read.entries[1]
     assert entry.public_key == base64.b64decode(public_key(2))
-    assert str(entry.endpoint) == "198.51.100.2:4747"
+    assert list(map(str, entry.endpoints)) == ["198.51.100.2:4747"]
     assert entry.addresses == (
         ipaddress.ip_address("10.77.0.2"),
         keys.overlay_address(base64.b64decode(public_key(2))),
@@ -88,6 +89,25 @@ def test_brine_reads_what_the_controller_renders(inventory: Inventory) -> None:
     assert entry.allowed_ips == (ipaddress.ip_network("192.0.2.0/24"),)
     assert entry.roaming
     assert list(map(str, read.networks)) == DEFAULTS["brine_networks"]
+
+
+def test_several_endpoints_reach_the_hosts_in_their_order(inventory: Inventory) -> None:
+    given = ["2001:db8::2", "198.51.100.2", "192.0.2.2"]
+    inventory.hostvars["b"].update(brine_endpoint=given, brine_port=4748)
+    inventory.hostvars["c"].update(brine_endpoint=["198.51.100.3"])
+    members, findings = inventory.members()
+    assert [*findings, *check_members(members, [])] == []
+    text = render_roster(members)
+    one, two, three = (list(map(str, entry.endpoints)) for entry in roster.parse(text).entries)
+    assert one == ["198.51.100.1:4747"]
+    assert two == ["[2001:db8::2]:4748", "198.51.100.2:4748", "192.0.2.2:4748"]
+    assert three == ["198.51.100.3:4747"]
+    alone = [peer["endpoint"] for peer in json.loads(text)["peers"] if peer["name"] != "b"]
+    assert alone == ["198.51.100.1:4747", "198.51.100.3:4747"]  # one is written as one
+
+
+def test_controller_and_hosts_allow_as_many_endpoints() -> None:
+    assert ENDPOINTS_LIMIT == roster.ENDPOINTS_LIMIT
 
 
 def test_the_order_of_the_inventory_does_not_matter(inventory: Inventory) -> None:
@@ -147,6 +167,28 @@ FAULTS: list[tuple[str, dict[str, t.Any], str]] = [
     ("b", {"brine_endpoint": "10.77.9.9"}, "its endpoint 10.77.9.9 lies in brine_networks"),
     ("b", {"brine_endpoint": "127.0.0.1"}, "its endpoint is 127.0.0.1"),
     ("b", {"brine_endpoint": "no host at all"}, "neither an address nor a name"),
+    ("b", {"brine_endpoint": []}, "it has no endpoint and does not roam"),
+    ("b", {"brine_endpoint": ["192.0.2.2", ""]}, "'' is neither an address nor a name"),
+    ("b", {"brine_endpoint": ["192.0.2.2", "no host"]}, "no host is neither an address nor a name"),
+    ("b", {"brine_endpoint": "192.0.2.2, 192.0.2.3"}, "neither an address nor a name"),
+    ("b", {"brine_endpoint": {"v4": "192.0.2.2"}}, "neither an address nor a name"),
+    ("b", {"brine_endpoint": ["192.0.2.2", "198.51.100.1"]}, "a, b have the same endpoint"),
+    (
+        "b",
+        {"brine_endpoint": ["192.0.2.2", "2001:db8::2", "192.0.2.2"]},
+        "it has the endpoint 192.0.2.2:4747 more than once",
+    ),
+    (
+        "b",
+        {"brine_endpoint": [f"192.0.2.{number}" for number in range(5)]},
+        "it has 5 endpoints, more than 4",
+    ),
+    (
+        "b",
+        {"brine_endpoint": ["192.0.2.2", "fd62:7269:6e65::9"]},
+        "its endpoint fd62:7269:6e65::9 lies in brine_networks",
+    ),
+    ("b", {"brine_endpoint": ["192.0.2.2", "::1"]}, "its endpoint is ::1"),
     ("b", {"brine_port": 0}, "brine_port is 0"),
     ("b", {"brine_port": 70000}, "brine_port is 70000"),
     ("b", {"brine_port": "many"}, "brine_port is 'many'"),
@@ -200,7 +242,7 @@ def test_values_that_ansible_reads_as_text_are_understood(inventory: Inventory) 
     inventory.hostvars["b"].update(brine_port="4748", brine_roaming="yes", brine_max_peers="64")
     members, findings = inventory.members()
     assert findings == []
-    assert members[1].endpoint == (ipaddress.ip_address("198.51.100.2"), 4748)
+    assert members[1].endpoints == ((ipaddress.ip_address("198.51.100.2"), 4748),)
     assert members[1].roaming
 
 
@@ -357,7 +399,7 @@ def test_an_external_peer_is_in_the_roster(inventory: Inventory) -> None:
     entry = roster.parse(render_roster(members)).entries[-1]
     assert entry.name == "partner"
     assert entry.public_key == base64.b64decode(public_key(8))
-    assert str(entry.endpoint) == "[2001:db8::8]:4000"
+    assert list(map(str, entry.endpoints)) == ["[2001:db8::8]:4000"]
     assert [str(address) for address in entry.addresses] == ["10.77.9.9"]
 
 
@@ -369,6 +411,10 @@ def test_an_external_peer_is_in_the_roster(inventory: Inventory) -> None:
         ({"public_key": public_key(1)}, "a, partner have the same public key"),
         ({"endpoint": "example.com:1"}, "its endpoint is 'example.com:1'"),
         ({"endpoint": ""}, "its endpoint is ''"),
+        ({"endpoint": []}, "its endpoint is ''"),
+        ({"endpoint": ["192.0.2.8:1", "192.0.2.8"]}, "its endpoint is '192.0.2.8'"),
+        ({"endpoint": ["192.0.2.8:1", "198.51.100.1:4747"]}, "a, partner have the same endpoint"),
+        ({"endpoint": ["192.0.2.8:1"] * 2}, "it has the endpoint 192.0.2.8:1 more than once"),
         ({"addresses": ["10.77.0.1"]}, "a, partner have the same address"),
         ({"adresses": []}, "adresses is nothing that an external peer has"),
     ],
@@ -383,4 +429,12 @@ def test_external_peers_that_cannot_be(
 def test_an_external_peer_may_roam(inventory: Inventory) -> None:
     members, findings = with_external(inventory, endpoint="", roaming=True)
     assert findings == []
-    assert members[-1].endpoint is None
+    assert members[-1].endpoints == ()
+
+
+def test_an_external_peer_may_have_several_endpoints(inventory: Inventory) -> None:
+    given = ["192.0.2.8:4000", "[2001:db8::8]:4001"]
+    members, findings = with_external(inventory, endpoint=given)
+    assert findings == []
+    entry = roster.parse(render_roster(members)).entries[-1]
+    assert list(map(str, entry.endpoints)) == given

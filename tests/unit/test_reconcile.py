@@ -149,8 +149,65 @@ def test_a_roaming_peer_keeps_the_endpoint_it_was_heard_from() -> None:
     after = tables(members, moved)
     assert [peer.endpoint for peer in after.peers.values()] == [heard]
     assert set(map(str, after.endpoints)) == {"192.0.2.2", "198.51.100.9"}
+    (line,) = plan.peer_lines(after, VALUES, NAMES).values()
+    assert "endpoint 198.51.100.9:999 or 192.0.2.2 roaming" in line
     pinned = tables(roster(entry(1), entry(2)), moved)
     assert [str(peer.endpoint) for peer in pinned.peers.values()] == ["192.0.2.2:4747"]
+
+
+BOTH = ["192.0.2.2:4747", "[2001:db8::2]:4747"]
+
+
+@pytest.mark.parametrize(
+    ("families", "used"),
+    [((4, 6), BOTH[0]), ((4,), BOTH[0]), ((6,), BOTH[1]), ((), BOTH[0])],
+)
+def test_the_first_endpoint_of_a_family_that_the_host_has(
+    families: tuple[int, ...], used: str
+) -> None:
+    members = roster(entry(1), entry(2, endpoint=BOTH))
+    made = plan.plan_tables(members, members.entries[0], Tables(), 64, VALUES, families)
+    assert [str(peer.endpoint) for peer in made.peers.values()] == [used]
+    assert set(map(str, made.endpoints)) == {"192.0.2.2", "2001:db8::2"}  # it may send from both
+
+
+def test_another_order_changes_nothing_for_a_peer_that_is_reached() -> None:
+    before = tables(roster(entry(1), entry(2, endpoint=BOTH)))
+    turned = roster(entry(1), entry(2, endpoint=BOTH[::-1]))
+    assert tables(turned, before) == before
+    assert [str(peer.endpoint) for peer in tables(turned).peers.values()] == [BOTH[1]]
+
+
+def test_an_endpoint_that_is_listed_no_more_is_left() -> None:
+    before = tables(roster(entry(1), entry(2, endpoint=BOTH)))
+    after = tables(roster(entry(1), entry(2, endpoint=BOTH[1:])), before)
+    assert [str(peer.endpoint) for peer in after.peers.values()] == [BOTH[1]]
+    assert list(map(str, after.endpoints)) == ["2001:db8::2"]
+
+
+ENDPOINTS = st.lists(
+    st.sampled_from(["192.0.2.2:1", "192.0.2.3:1", "[2001:db8::2]:1", "[2001:db8::3]:1"]),
+    unique=True,
+    max_size=4,
+)
+
+
+@given(ENDPOINTS, ENDPOINTS, st.frozensets(st.sampled_from([4, 6])), st.booleans())
+def test_the_choice_of_an_endpoint(
+    listed: list[str], now: list[str], families: frozenset[int], roaming: bool
+) -> None:
+    members = roster(entry(1), entry(2, endpoint=listed, roaming=roaming))
+    used = parse_endpoint(now[0]) if now else None
+    chosen = plan.choose_endpoint(members.entries[1], used, families)
+    texts = [text for text in listed if parse_endpoint(text).address.version in families]
+    if used is not None and (roaming or str(used) in texts):
+        assert chosen == used  # never moved without need
+    elif listed:
+        assert str(chosen) == (texts or listed)[0]
+    else:
+        assert chosen is None
+    # and a second look changes nothing
+    assert plan.choose_endpoint(members.entries[1], chosen, families) == chosen
 
 
 def test_two_peers_behind_one_address() -> None:
@@ -211,10 +268,26 @@ def test_sources(
 ) -> None:
     chosen = sources.choose(
         [ipaddress.ip_address(text) for text in usable],
-        parse_endpoint(endpoint) if endpoint else None,
+        [parse_endpoint(endpoint)] if endpoint else [],
     )
     shown = [str(each) if each else None for each in (chosen.ipv4, chosen.ipv6)]
     assert shown == [ipv4, ipv6]
+
+
+def test_the_source_is_the_first_of_the_own_endpoints_or_that_in_use() -> None:
+    usable = [*map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"))]
+    listed = ("192.0.2.2:1", "[2001:db8::1]:1", "192.0.2.1:1")
+    own = [parse_endpoint(text) for text in listed]
+
+    def chosen(now: str | None, *there: Any) -> tuple[str, str]:
+        source = Sources(ipaddress.ip_address(now)) if now else None
+        found = sources.choose(there, own, source)
+        return str(found.ipv4), str(found.ipv6)
+
+    assert chosen(None, *usable) == ("192.0.2.2", "2001:db8::1")
+    assert chosen("192.0.2.1", *usable) == ("192.0.2.1", "2001:db8::1")  # peers send there
+    assert chosen("192.0.2.3", *usable) == ("192.0.2.2", "2001:db8::1")  # the roster names others
+    assert chosen("192.0.2.2", *usable[:1]) == ("192.0.2.1", "None")
 
 
 def test_peers_of_a_family_that_the_host_has_not() -> None:

@@ -43,8 +43,8 @@ def test_entries() -> None:
         entry(3, public_key=None, endpoint=None),
     )
     one, two, three = roster.entries
-    assert one.endpoint == Endpoint(ipaddress.ip_address("192.0.2.1"), 4747)
-    assert str(two.endpoint) == "[2001:db8::2]:51820"
+    assert one.endpoints == (Endpoint(ipaddress.ip_address("192.0.2.1"), 4747),)
+    assert list(map(str, two.endpoints)) == ["[2001:db8::2]:51820"]
     assert two.roaming
     assert [str(prefix) for prefix in two.prefixes] == [
         "10.77.0.2/32",
@@ -52,7 +52,7 @@ def test_entries() -> None:
         "192.168.2.0/24",
     ]
     assert three.public_key is None
-    assert three.endpoint is None
+    assert three.endpoints == ()
     assert [str(network) for network in roster.networks] == ["10.77.0.0/16", "fd62:7269:6e65::/48"]
 
 
@@ -62,6 +62,16 @@ def test_a_host_finds_itself_and_its_peers() -> None:
     assert [peer.name for peer in roster.peers(KEYS[1])] == ["web2"]
     with pytest.raises(BrineError, match="no entry with this host's public key"):
         roster.own(KEYS[0])
+
+
+def test_several_endpoints_keep_their_order() -> None:
+    texts = ["[2001:db8::1]:4747", "192.0.2.1:4747", "192.0.2.101:4747"]
+    one, two, three = read(
+        entry(1, endpoint=texts), entry(2, endpoint=[]), entry(3, endpoint=["192.0.2.3:4747"])
+    ).entries
+    assert list(map(str, one.endpoints)) == texts
+    assert two.endpoints == ()
+    assert list(map(str, three.endpoints)) == ["192.0.2.3:4747"]
 
 
 @pytest.mark.parametrize("text", ["192.0.2.1:1", "[2001:db8::1]:65535"])
@@ -99,6 +109,13 @@ def test_what_is_no_endpoint(text: str) -> None:
         ({"addresses": ["10.77.0.2"]}, "web1 and web2 have the same prefix 10.77.0.2/32"),
         ({"allowed_ips": ["10.77.0.2/32"]}, "web1 and web2 have the same prefix 10.77.0.2/32"),
         ({"endpoint": "192.0.2.2:4747"}, "web1 and web2 have the same endpoint"),
+        ({"endpoint": 7}, "web1: endpoint is neither a string nor a list of strings nor null"),
+        ({"endpoint": ["192.0.2.1:1", None]}, "web1: endpoint is neither a string nor a list"),
+        ({"endpoint": ["192.0.2.1:1", "here"]}, "web1: endpoint 'here'"),
+        ({"endpoint": ["192.0.2.1:1", "192.0.2.1:1"]}, "web1: it has one endpoint twice"),
+        ({"endpoint": [f"192.0.2.1:{port}" for port in range(1, 6)]}, "web1: it has 5 endpoints"),
+        ({"endpoint": ["192.0.2.9:1", "192.0.2.2:4747"]}, "web1 and web2 have the same endpoint"),
+        ({"endpoint": ["192.0.2.9:1", "10.77.9.9:1"]}, "contains web1's endpoint 10.77.9.9"),
         ({"endpoint": "10.77.9.9:4747"}, "10.77.0.0/16 of networks contains web1's endpoint"),
         ({"allowed_ips": ["192.0.2.0/24"]}, "web1's allowed IPs contains web1's endpoint"),
         ({"allowed_ips": ["0.0.0.0/0"]}, "0.0.0.0/0 of web1's allowed IPs contains"),

@@ -27,6 +27,7 @@ def seen(**more: Any) -> dict[str, Any]:
         "xdp_mode": "native",
         "mtu": 1420,
         "port": 4747,
+        "sources": ["192.0.2.1"],
         "kernel_derivation": True,
         "daemon": {"running": True, "pid": 7, "since": 1, "version": "1", "exchanges": {}},
         "former": None,
@@ -41,6 +42,7 @@ def peer(**more: Any) -> dict[str, Any]:
         "name": "lab2",
         "public_key": KEY,
         "endpoint": "192.0.2.2:4747",
+        "endpoints": ["192.0.2.2:4747"],
         "roaming": False,
         "addresses": ["10.77.0.2"],
         "association": {
@@ -92,6 +94,7 @@ dropped packets:
 def test_what_is_missing_is_said() -> None:
     nothing = peer(
         endpoint=None,
+        endpoints=[],
         roaming=True,
         addresses=[],
         association=None,
@@ -125,14 +128,53 @@ def test_an_exchange_under_way_is_shown() -> None:
     assert "exchange under way: traffic" in status.render(seen(daemon=running))
 
 
+@pytest.mark.parametrize(
+    ("used", "others"),
+    [
+        ("192.0.2.2:4747", ["[2001:db8::2]:4747"]),
+        ("[2001:db8::2]:4747", ["192.0.2.2:4747"]),
+        ("198.51.100.9:999", ["192.0.2.2:4747", "[2001:db8::2]:4747"]),  # it roams
+    ],
+)
+def test_further_endpoints_are_shown(used: str, others: list[str]) -> None:
+    listed = ["192.0.2.2:4747", "[2001:db8::2]:4747"]
+    text = status.render(seen(peers=[peer(endpoint=used, endpoints=listed)]))
+    lines = [line.strip() for line in text.splitlines() if "endpoint:" in line]
+    assert lines == [f"endpoint: {used}", *(f"other endpoint: {other}" for other in others)]
+
+
 # verify
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "sources", "family"),
+    [
+        (["[2001:db8::2]:4747"], ["192.0.2.1"], "IPv6"),
+        (["192.0.2.2:4747"], ["2001:db8::1"], "IPv4"),
+        (["192.0.2.2:4747", "[2001:db8::2]:4747"], [], "IPv4 or IPv6"),
+    ],
+)
+def test_no_family_in_common_is_said(endpoints: list[str], sources: list[str], family: str) -> None:
+    target = verify.Target("lab2", ipaddress.ip_address("10.77.0.2"))
+    one = peer(endpoint=endpoints[0], endpoints=endpoints, association=None)
+    shown = seen(sources=sources, peers=[one])
+    (found,) = verify._unreached([target], shown)
+    assert f"{family} would be needed, of which eth0 has no address" in found["cause"]
+    assert "brine_endpoint" in found["next_step"]
+
+
+def test_with_a_family_in_common_every_endpoint_is_named() -> None:
+    target = verify.Target("lab2", ipaddress.ip_address("10.77.0.2"))
+    both = ["192.0.2.2:4747", "[2001:db8::2]:4747"]
+    (found,) = verify._unreached([target], seen(peers=[peer(endpoints=both, association=None)]))
+    assert "between this host and 192.0.2.2:4747 or [2001:db8::2]:4747" in found["next_step"]
 
 
 def entry(number: int) -> Entry:
     return Entry(
         name=f"lab{number}",
         public_key=bytes((number,)) * 32,
-        endpoint=Endpoint(ipaddress.ip_address(f"192.0.2.{number}"), 4747),
+        endpoints=(Endpoint(ipaddress.ip_address(f"192.0.2.{number}"), 4747),),
         addresses=(ipaddress.ip_address(f"10.77.0.{number}"),),
         allowed_ips=(),
         roaming=False,
