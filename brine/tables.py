@@ -127,18 +127,21 @@ class TableMaps:
 
     def peers(self) -> dict[int, PeerEntry]:
         """The slots in use, by number."""
-        found = {}
-        for number in range(self.max_peers):
-            peer: Any = self.layout.peer.from_buffer_copy(self._read("peers", number))
-            identity = bytes(peer.identity)
-            if any(identity):
-                found[number] = PeerEntry(
-                    number=number,
-                    identity=identity,
-                    endpoint=unpack_endpoint(peer.endpoint),
-                    roaming=bool(peer.flags & self.layout.enum("peer_flag")["PEER_ROAMING"]),
-                )
-        return found
+        slots = ((number, self.peer(number)) for number in range(self.max_peers))
+        return {number: peer for number, peer in slots if peer is not None}
+
+    def peer(self, number: int) -> PeerEntry | None:
+        """The slot of that number, if it is in use."""
+        peer: Any = self.layout.peer.from_buffer_copy(self._read("peers", number))
+        identity = bytes(peer.identity)
+        if not any(identity):
+            return None
+        return PeerEntry(
+            number=number,
+            identity=identity,
+            endpoint=unpack_endpoint(peer.endpoint),
+            roaming=bool(peer.flags & self.layout.enum("peer_flag")["PEER_ROAMING"]),
+        )
 
     def write_peer(
         self, number: int, identity: bytes, endpoint: Endpoint | None, roaming: bool

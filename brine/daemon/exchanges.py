@@ -5,7 +5,8 @@
                           renewed; data sent and nothing authenticated for 15 s; data of an index
                           nobody knows, from a peer's address; an authentic INITIATION below the
                           floor; `brine rotate --exchange`
-    INITIATION repeated   after 5 s and jitter, each time a fresh one, for 90 s
+    INITIATION repeated   after 5 s and jitter, each time a fresh one, for 90 s; endpoints.py
+                          says where to
     then                  held packets are dropped; the next packet begins anew
 
 No socket and no map is touched here but through what is passed in.
@@ -17,6 +18,7 @@ import random
 from typing import Any
 
 from brine import messages
+from brine.daemon import endpoints
 from brine.daemon.admission import COOKIE_LIFE, Admission, Admit
 from brine.daemon.associations import Associations, NoSlot
 from brine.daemon.awaited import Awaited
@@ -104,16 +106,18 @@ class Exchanges:
         if self.hold.count(peer.number):
             self.initiate(peer, "traffic")
 
-    def initiate(self, peer: Peer, reason: str) -> None:
-        """Begin an exchange, unless one is under way."""
+    def initiate(self, peer: Peer, reason: str, *, at_ease: bool = False) -> None:
+        """Begin an exchange, unless one is under way. `at_ease`: packets flow meanwhile."""
         if peer.attempt is not None:
             return
-        if peer.endpoint is None:
+        now, current = self._timers.now(), peer.current
+        doubted = current is not None and not current.confirmed and now - current.created >= ALIVE
+        endpoint = endpoints.first(peer, at_ease=at_ease, doubted=doubted)
+        if endpoint is None:
             self._log.debug("no endpoint", peer=peer.name, reason=reason)
             self.hold.take(peer.number)
             return
-        now = self._timers.now()
-        peer.attempt = Attempt(reason=reason, started=now)
+        peer.attempt = Attempt(reason=reason, started=now, endpoint=endpoint)
         peer.unanswered = None
         peer.ignored = now
         self._log.debug("exchange started", peer=peer.name, key_id=peer.key_id, reason=reason)
@@ -137,12 +141,12 @@ class Exchanges:
 
     def _send_initiation(self, peer: Peer) -> None:
         attempt = peer.attempt
-        if attempt is None or peer.endpoint is None:
+        if attempt is None:
             return
         now = self._timers.now()
         self._forget_initiation(attempt)
-        if now - attempt.started >= GIVE_UP:
-            self._give_up(peer)
+        if now - attempt.started >= GIVE_UP or not endpoints.known(peer):
+            self._give_up(peer, "no answer" if attempt.asked else "no address or route to ask by")
             return
         cookie = None
         if peer.cookie is not None and now < peer.cookie[1]:
@@ -159,24 +163,16 @@ class Exchanges:
         own, theirs = ways[attempt.tries % len(ways)]
         attempt.tries += 1
         try:
-            attempt.initiator = Initiator(
-                self._layout,
-                own.private,
-                theirs,
-                own.psk,
-                index,
-                stamp,
-                cookie,
-            )
+            initiator = Initiator(self._layout, own.private, theirs, own.psk, index, stamp, cookie)
         except ValueError as error:  # a public key of low order
             self._log.error("no exchange is possible", peer=peer.name, cause=error)
             self._indices.release(index)
-            self._give_up(peer)
+            self._give_up(peer, "no exchange is possible")
             return
-        attempt.hastened = False
+        attempt.initiator, attempt.hastened = initiator, False
         self._awaited.add(index, peer)
         peer.initiated = now
-        self._ways.send(attempt.initiator.message, peer.endpoint)
+        endpoints.ask(peer, attempt, lambda to: self._ways.send(initiator.message, to), len(ways))
         self._again(peer, now + RETRY + random.randrange(JITTER))
 
     def _again(self, peer: Peer, when: int) -> None:
@@ -185,14 +181,13 @@ class Exchanges:
             peer.attempt.timer.cancel()
         peer.attempt.timer = self._timers.at(when, lambda: self._send_initiation(peer))
 
-    def _give_up(self, peer: Peer) -> None:
-        attempt = peer.attempt
-        assert attempt is not None
+    def _give_up(self, peer: Peer, cause: str) -> None:
         self.abandon(peer)
         dropped = len(self.hold.take(peer.number))
         peer.ignored = self._timers.now()
+        tried = ", ".join(map(str, endpoints.known(peer)))
         self._log.warning(
-            "exchange given up", peer=peer.name, endpoint=peer.endpoint, dropped=dropped
+            "exchange given up", peer=peer.name, cause=cause, endpoints=tried, dropped=dropped
         )
 
     def abandon(self, peer: Peer) -> None:
@@ -280,7 +275,8 @@ class Exchanges:
             self._indices.release(index)
             raise
         if peer.current is None:
-            self._move(peer, source)  # it must be able to get the answer to its first packet
+            # It must be able to get the answer to its first packet.
+            self._move(peer, endpoints.heard(peer, source))
         self._ways.send(message, source)
         self._log.debug("initiation answered", peer=peer.name, association=living.number)
 
@@ -311,7 +307,7 @@ class Exchanges:
         self._awaited.remove(receiver)
         attempt.initiator = None
         self.abandon(peer)
-        self._move(peer, source)
+        self._move(peer, source if peer.roaming else attempt.endpoint)
         self._established(peer, established, attempt)
 
     def _established(self, peer: Peer, established: Established, attempt: Attempt) -> None:
@@ -354,7 +350,7 @@ class Exchanges:
         if attempt is not None and attempt.started <= living.created:
             self.abandon(peer)
         if living.source is not None:
-            self._move(peer, living.source)
+            self._move(peer, endpoints.heard(peer, living.source))
         self._log.info(
             "association confirmed",
             peer=peer.name,
@@ -395,6 +391,6 @@ class Exchanges:
         sent = self.associations.state(peer).last_data_sent
         return bool(sent) and self._timers.now() - sent < ALIVE
 
-    def _move(self, peer: Peer, source: Endpoint) -> None:
-        if peer.roaming and peer.endpoint != source:
-            self._ways.moved(peer, source)
+    def _move(self, peer: Peer, endpoint: Endpoint | None) -> None:
+        if endpoint is not None and endpoint != peer.endpoint:
+            self._ways.moved(peer, endpoint)

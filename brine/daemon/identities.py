@@ -138,7 +138,7 @@ class Identities:
             and self._outdated(peer.current)
             and self._table.by_number.get(peer.number) is peer
         ):
-            self._exchanges.initiate(peer, "identity")
+            self._exchanges.initiate(peer, "identity", at_ease=True)
 
     def look_later(self, peer: Peer) -> None:
         """An association has been confirmed. Whether the peer turned to the identity that we

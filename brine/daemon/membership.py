@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who the peers are and where: the maps say who, and a roaming peer's packets say where."""
+"""Who the peers are and where: the maps say who and where packets go; where else they may go
+the roster says, and of a peer that roams its packets."""
 
 from __future__ import annotations
 
@@ -9,16 +10,21 @@ from brine.daemon.exchanges import Exchanges
 from brine.daemon.identities import Identities
 from brine.daemon.journal import Log
 from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.timers import SECOND, Timers
 from brine.maps import Maps
 from brine.roster import Endpoint
+from brine.sources import Followed
+
+STAGGER = SECOND // 200  #: between exchanges that a change of addresses begins
 
 
 class Membership:
     """Keeps the table of peers and the maps the same."""
 
-    def __init__(self, maps: Maps, table: PeerTable, log: Log) -> None:
+    def __init__(self, maps: Maps, table: PeerTable, timers: Timers, log: Log) -> None:
         self._maps = maps
         self._table = table
+        self._timers = timers
         self._log = log
 
     def follow(
@@ -45,15 +51,41 @@ class Membership:
                 self._table.add(known)
             identities.name(known, entry.identity)
             known.roaming = entry.roaming
-            if known.endpoint != entry.endpoint:
-                self._table.move(known, entry.endpoint)
+            endpoints = identities.members.endpoints(entry.identity)
+            self._table.move(known, entry.endpoint, endpoints)
 
     def moved(self, peer: Peer, endpoint: Endpoint) -> None:
-        """A roaming peer is elsewhere."""
+        """A roaming peer is elsewhere, or another is reached at another of its endpoints."""
+        slot = self._maps.peer(peer.number)
+        if slot is None or slot.identity not in peer.identities:
+            return  # `brine peers apply` has just given it to another: a reload follows
         former = peer.endpoint
         self._table.move(peer, endpoint)
-        self._maps.write_peer(peer.number, peer.identity, endpoint, peer.roaming)
+        self._maps.write_peer(peer.number, slot.identity, endpoint, slot.roaming)
         self._maps.set_endpoint(endpoint.address, peer.number)
         if former is not None and not self._table.at(former.address):
             self._maps.delete_endpoint(former.address)
         self._log.info("peer moved", peer=peer.name, endpoint=endpoint)
+
+    def look_again(self, found: Followed, exchanges: Exchanges) -> None:
+        """The host's addresses have changed. Peers that it reached by a family that it can
+        send by no more are reached by another; where it has another of its own endpoints now,
+        an exchange tells those who send to the former."""
+        wait = 0
+        for peer in self._table:
+            version = peer.endpoint and peer.endpoint.address.version
+            if version in found.families and version not in found.renamed:
+                continue
+            if version not in found.families:
+                there = (one for one in peer.endpoints if one.address.version in found.families)
+                endpoint = next(there, None)
+                if endpoint is None:
+                    continue
+                self.moved(peer, endpoint)
+            if peer.current is not None:
+                self._timers.after(wait, lambda peer=peer: self._tell(peer, exchanges))  # type: ignore[misc]
+                wait += STAGGER
+
+    def _tell(self, peer: Peer, exchanges: Exchanges) -> None:
+        if self._table.by_number.get(peer.number) is peer:
+            exchanges.initiate(peer, "addresses")

@@ -63,7 +63,7 @@ class Operators:
         answer: dict[str, list[str]] = {"made": [], "later": [], "started": []}
         for peer in self._chosen(request.get("peer")):
             if request.get("exchange") is True or not self._ratchets.turns(peer):
-                self._exchanges.initiate(peer, "asked for")
+                self._exchanges.initiate(peer, "asked for", at_ease=True)
                 answer["started"].append(peer.name)
             else:
                 answer["made" if self._ratchets.want(peer) else "later"].append(peer.name)

@@ -22,6 +22,8 @@ class Attempt:
     timer: Timer | None = None  #: the next INITIATION, or giving up
     hastened: bool = False  #: a COOKIE has brought the next INITIATION forward
     tries: int = 0  #: INITIATIONs sent
+    endpoint: Endpoint | None = None  #: where the newest went (endpoints.py)
+    asked: int = 0  #: and how many before it, it included, in a row
     crossed: bool = False  #: the peer initiated meanwhile, and was not answered
 
 
@@ -61,8 +63,9 @@ class Peer:
     number: int
     identity: bytes
     name: str
-    endpoint: Endpoint | None
+    endpoint: Endpoint | None  #: in use: where its packets go
     roaming: bool
+    endpoints: tuple[Endpoint, ...] = ()  #: that the roster names, the preferred one first
     others: tuple[bytes, ...] = ()  #: further identities that it may use (rotation.py)
     used: bytes | None = None  #: that of the newest exchange that it began
     living: list[Living] = field(default_factory=list)
@@ -89,6 +92,12 @@ class Peer:
     @property
     def key_id(self) -> str:
         return keys.key_id(self.identity)
+
+    @property
+    def underlay_addresses(self) -> frozenset[Address]:
+        """Wherever its packets may come from."""
+        used = () if self.endpoint is None else (self.endpoint,)
+        return frozenset(endpoint.address for endpoint in (*used, *self.endpoints))
 
     def pending(self) -> Living | None:
         """The association that waits for the initiator's first packet."""
@@ -130,10 +139,14 @@ class PeerTable:
             if self.by_identity.get(identity) is peer:
                 del self.by_identity[identity]
 
-    def move(self, peer: Peer, endpoint: Endpoint | None) -> None:
-        """The peer is at another endpoint now."""
+    def move(
+        self, peer: Peer, endpoint: Endpoint | None, endpoints: tuple[Endpoint, ...] | None = None
+    ) -> None:
+        """The peer is at another endpoint now, or has others."""
         self._unlist(peer)
         peer.endpoint = endpoint
+        if endpoints is not None:
+            peer.endpoints = endpoints
         self._list(peer)
 
     def at(self, address: Address) -> list[Peer]:
@@ -144,13 +157,12 @@ class PeerTable:
         return next((peer for peer in self.by_number.values() if peer.name == name), None)
 
     def _list(self, peer: Peer) -> None:
-        if peer.endpoint is not None:
-            self._by_address.setdefault(peer.endpoint.address, []).append(peer)
+        for address in peer.underlay_addresses:
+            self._by_address.setdefault(address, []).append(peer)
 
     def _unlist(self, peer: Peer) -> None:
-        if peer.endpoint is None:
-            return
-        there = self._by_address[peer.endpoint.address]
-        there.remove(peer)
-        if not there:
-            del self._by_address[peer.endpoint.address]
+        for address in peer.underlay_addresses:
+            there = self._by_address[address]
+            there.remove(peer)
+            if not there:
+                del self._by_address[address]

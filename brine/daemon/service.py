@@ -73,7 +73,7 @@ class Service:
         self._timers = Timers(boot_ns)
         self.loop = Loop(self._timers)
         self._table = PeerTable()
-        self._membership = Membership(maps, self._table, log)
+        self._membership = Membership(maps, self._table, self._timers, log)
         self._state_file = state.StateFile(config.paths.daemon_state)
         self._last_save = 0
         self._event: type[ctypes.Structure] = maps.layout.event
@@ -113,7 +113,7 @@ class Service:
             indices,
             log,
             confirmed=self._association_confirmed,
-            renew=lambda peer: self._exchanges.initiate(peer, "age"),
+            renew=lambda peer: self._exchanges.initiate(peer, "age", at_ease=True),
         )
         self._exchanges.associations = self._associations
         self._liveness = Liveness(
@@ -369,6 +369,8 @@ class Service:
             self._log.info("source moved", source4=now.ipv4, source6=now.ipv6)
             self._handover.end("source moved")
             self._bind()
+        self._membership.look_again(found, self._exchanges)
+        if found.moved:
             self._roaming.moved()
         return True
 

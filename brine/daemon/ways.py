@@ -25,7 +25,7 @@ class Gate(Protocol):
 @dataclass
 class Ways:
     """What leaves an exchange: `send` a message to an endpoint, `packet` and `keepalive` to be
-    sealed, `moved` when a roaming peer is at another endpoint, `gate` for what comes in."""
+    sealed, `moved` when a peer is to be reached at another endpoint, `gate` for what comes in."""
 
     send: Callable[[bytes, Endpoint], bool]
     packet: Callable[[bytes], bool]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from brine import keys, messages
+from brine import keys
 from brine.daemon.associations import Associations
 from brine.daemon.exchanges import Exchanges
 from brine.daemon.hold import HoldQueue
@@ -24,10 +24,10 @@ from brine.daemon.roaming import Roaming
 from brine.daemon.timers import SECOND, Timers
 from brine.daemon.timestamps import Floors, OwnTimestamps
 from brine.daemon.ways import Ways
-from brine.exchange import NO_PSK, Credential, Established
+from brine.exchange import NO_PSK, Credential
 from brine.layout import Layout
-from brine.records import Association, ControlError, PeerState, Ratchet
 from brine.roster import Endpoint
+from tests.unit.simulated_maps import SimulatedMaps
 
 DELAY = SECOND // 1000  #: one way
 EPOCH = 1_700_000_000 * SECOND  #: UNIX time at the clock's zero
@@ -43,6 +43,8 @@ class World:
         self._sequence = itertools.count()
         #: decides on each message between two hosts: False loses it
         self.passes: Callable[[Host, Host, bytes | Data], bool] = lambda *_: True
+        #: the same by where it leaves from and goes to
+        self.carries: Callable[[Endpoint, Endpoint, bytes | Data], bool] = lambda *_: True
         #: when each copy of a message arrives, ns from now
         self.delays: Callable[[], list[int]] = lambda: [DELAY]
 
@@ -84,112 +86,6 @@ class Data:
     nonce: int = 0
 
 
-@dataclass
-class Slot:
-    association: Association
-    secret: bytes
-    counter: int = 0
-    opened: set[int] = field(default_factory=set)
-
-
-@dataclass
-class SimulatedMaps:
-    """`associations`, `indices` and `peer_states` under the rules of the control program."""
-
-    world: World
-    max_associations: int = 32
-    slots: dict[int, Slot] = field(default_factory=dict)
-    rest: dict[int, int] = field(default_factory=dict)
-    states: dict[int, PeerState] = field(default_factory=dict)
-    published: list[int] = field(default_factory=list)
-    mac1_keys: tuple[bytes, ...] = ()
-    cookie_secret: tuple[bytes, int] = (b"", 0)
-    awaited: set[int] = field(default_factory=set)
-
-    # what lets messages of the exchange in
-
-    def accept_mac1(self, mac1_keys: Sequence[bytes]) -> None:
-        self.mac1_keys = tuple(mac1_keys)
-
-    def publish_cookie_secret(self, secret: bytes, not_after: int) -> None:
-        self.cookie_secret = secret, not_after
-
-    def await_answer(self, index: int) -> None:
-        self.awaited.add(index)
-
-    def forget_answer(self, index: int) -> None:
-        self.awaited.discard(index)
-
-    def forget_answers(self) -> None:
-        self.awaited.clear()
-
-    def admits(self, layout: Layout, message: bytes) -> bool:
-        """Apart from buckets: see bpf/admission.h."""
-        kind = messages.kind(layout, message)
-        if kind != messages.INITIATION and messages.receiver(layout, message) not in self.awaited:
-            return False
-        return kind == messages.COOKIE or any(
-            messages.mac1_is_valid(layout, message, key) for key in self.mac1_keys
-        )
-
-    def associations(self) -> list[Association]:
-        return [slot.association for slot in self.slots.values()]
-
-    def association(self, number: int) -> Association | None:
-        slot = self.slots.get(number)
-        return slot.association if slot else None
-
-    def peer_state(self, number: int) -> PeerState:
-        return self.states.get(number, PeerState(None, 0, 0, 0, 0))
-
-    def install(
-        self,
-        number: int,
-        peer: int,
-        established: Established,
-        send_not_after: int,
-        receive_not_after: int,
-    ) -> None:
-        if number in self.slots:
-            raise ControlError("CONTROL_NOT_FREE")
-        if self.world.now < self.rest.get(number, 0):
-            raise ControlError("CONTROL_RESTING")
-        if any(s.association.local_index == established.local_index for s in self.slots.values()):
-            raise ControlError("CONTROL_INDEX_TAKEN")
-        self.slots[number] = Slot(
-            Association(
-                number=number,
-                peer=peer,
-                state="unconfirmed" if established.initiated else "pending",
-                local_index=established.local_index,
-                remote_index=established.remote_index,
-                created=self.world.now,
-                send_not_after=send_not_after,
-                receive_not_after=receive_not_after,
-                initiated=established.initiated,
-                ratchet=Ratchet.first(self.world.now),
-            ),
-            established.secret,
-        )
-
-    def publish(self, number: int) -> None:
-        slot = self.slots.get(number)
-        if slot is None or slot.association.state == "pending":
-            raise ControlError("CONTROL_NO_ASSOCIATION")
-        self.published.append(number)
-        self.set_sending(slot.association.peer, number)
-
-    def erase(self, number: int) -> None:
-        slot = self.slots.pop(number, None)
-        if slot is not None:
-            self.rest[number] = self.world.now + 10 * SECOND
-            if self.peer_state(slot.association.peer).sending == number:
-                self.set_sending(slot.association.peer, None)
-
-    def set_sending(self, peer: int, number: int | None) -> None:
-        self.states[peer] = replace(self.peer_state(peer), sending=number)
-
-
 class Host:
     """A host of the mesh. Its daemon can be killed and started; its maps stay."""
 
@@ -201,6 +97,8 @@ class Host:
         self.name = name
         self.credential = Credential(keys.generate_private(), psk)
         self.endpoint = Endpoint(ipaddress.ip_address(address), 4747)
+        self.others: tuple[Endpoint, ...] = ()  #: where it may be reached besides
+        self.reached: dict[int, Endpoint | None] = {}  #: of `peers`: where each is reached
         self.maps = SimulatedMaps(world)
         self.clock_error = 0  #: ns by which the host's wall clock is ahead
         self.received: list[bytes] = []
@@ -224,8 +122,11 @@ class Host:
         self.timers = Timers(now)
         self.table = PeerTable()
         for number, peer, roaming in self.peer_list:
-            endpoint = None if roaming else peer.endpoint
-            self.table.add(Peer(number, peer.credential.public, peer.name, endpoint, roaming))
+            listed = () if roaming else peer.endpoints
+            reachable = [one for one in listed if self.source(one) is not None]
+            endpoint = self.reached.setdefault(number, next(iter((*reachable, *listed)), None))
+            key = peer.credential.public
+            self.table.add(Peer(number, key, peer.name, endpoint, roaming, listed))
         indices = Indices(now)
         self.ways = Ways(self._send, self._inject, self._keepalive, self._moved, self.maps)
         self.floors = Floors(self.confirmed_floors, now)
@@ -239,7 +140,7 @@ class Host:
         self.associations = Associations(
             self.maps, self.timers, indices, log,
             confirmed=self.exchanges.confirmed,
-            renew=lambda peer: self.exchanges.initiate(peer, "age"),
+            renew=lambda peer: self.exchanges.initiate(peer, "age", at_ease=True),
         )  # fmt: skip
         self.exchanges.associations = self.associations
         self.liveness = Liveness(
@@ -264,6 +165,16 @@ class Host:
         if self.running:
             self.kill()
         self.maps = SimulatedMaps(self.world)
+        self.reached = {}
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return (self.endpoint, *self.others)
+
+    def source(self, to: Endpoint) -> Endpoint | None:
+        """What its packets for there leave from: of the same family."""
+        version = to.address.version
+        return next((one for one in self.endpoints if one.address.version == version), None)
 
     def _now(self) -> int:
         return self.world.now
@@ -281,10 +192,15 @@ class Host:
 
     def _send(self, message: bytes, to: Endpoint) -> bool:
         kind = {1384: "initiation", 1232: "response", 64: "cookie"}[len(message)]
+        source = self.source(to)
+        if source is None:
+            return False
         self.messages.append((kind, self.world.now))
+        if not self.world.carries(source, to, message):
+            return True
         for host in self.world.hosts:
-            if host.endpoint == to and self.world.passes(self, host, message):
-                self.world.carry(lambda host=host: host.message(message, self.endpoint))  # type: ignore[misc]
+            if to in host.endpoints and self.world.passes(self, host, message):
+                self.world.carry(lambda host=host: host.message(message, source))  # type: ignore[misc]
         return True
 
     def message(self, message: bytes, source: Endpoint) -> None:
@@ -294,6 +210,7 @@ class Host:
 
     def _moved(self, peer: Peer, endpoint: Endpoint) -> None:
         self.table.move(peer, endpoint)
+        self.reached[peer.number] = endpoint
 
     def sent(self, kind: str) -> int:
         return sum(1 for found, _when in self.messages if found == kind)
@@ -333,7 +250,11 @@ class Host:
         other = next(peer for known, peer, _roaming in self.peer_list if known == number)
         data = Data(slot.association.remote_index, slot.secret, packet, slot.counter)
         slot.counter += 1
-        if self.world.passes(self, other, data):
+        to = self.reached[number]
+        source = to and self.source(to)
+        if to is None or source is None or not self.world.carries(source, to, data):
+            return
+        if to in other.endpoints and self.world.passes(self, other, data):
             self.world.carry(lambda: other.open(data, self))
 
     def open(self, data: Data, sender: Host) -> None:
