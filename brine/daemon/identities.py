@@ -24,6 +24,7 @@ from brine.daemon.peers import Living, Peer, PeerTable
 from brine.daemon.settings import Members
 from brine.daemon.timers import SECOND, Timers
 from brine.exchange import Credential
+from brine.roster import Endpoint
 
 REST = 2 * SECOND
 STAGGER = SECOND // 200  #: between exchanges that a change of ours begins
@@ -56,6 +57,11 @@ class Identities:
     def own(self) -> bytes:
         """The identity in use."""
         return self.credentials[0].public
+
+    @property
+    def own_endpoints(self) -> tuple[Endpoint, ...]:
+        """Where the roster says that this host may be reached."""
+        return self.members.endpoints(self.own)
 
     def fingerprints(self) -> frozenset[str]:
         """Of all credentials, for the state on disk."""

@@ -356,31 +356,26 @@ class Service:
 
     def _addresses_changed(self) -> bool:
         """False: to be asked again."""
-        own = self._identities.members.endpoints(self._identities.own)
         try:
-            found = sources.follow(self._config, self.maps, own)
+            found = sources.follow(self._config, self.maps, self._identities.own_endpoints)
         except Busy:
             return False
         except BrineError as error:
             self._log.error("source not followed", cause=error.cause, next_step=error.next_step)
             return True
         if found.moved:
-            now = found.sources
-            self._log.info("source moved", source4=now.ipv4, source6=now.ipv6)
+            self._log.info("source moved", source4=found.sources.ipv4, source6=found.sources.ipv6)
             self._handover.end("source moved")
             self._bind()
-        self._membership.look_again(found, self._exchanges)
-        if found.moved:
             self._roaming.moved()
+        self._membership.look_again(found, self._exchanges)
         return True
 
     def _read_peers(self) -> None:
         """Follow the maps: who is new, who is gone, who is elsewhere."""
         self._membership.follow(self._identities, self._exchanges, self._associations)
         self._floors.keep_only(set(self._table.by_identity))
-        own = self._identities.members.entries.get(self._identities.own)
-        if own and (cause := configuration.disagreement(self._config, own.roaming)):
-            self._log.warning("settings disagree", cause=cause)
+        settings.compare(self._config, self._identities.members, self._identities.own, self._log)
         self._notifier.status(f"{len(self._table)} peers")
 
     def _reload(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:

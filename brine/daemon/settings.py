@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from brine import identity, keys, roster, rotation, sources
-from brine.config import Config, Paths
+from brine.config import Config, Paths, disagreement
+from brine.daemon.journal import Log
 from brine.daemon.sockets import Binding
 from brine.exchange import Credential
 from brine.maps import Maps
@@ -55,6 +56,13 @@ def members(paths: Paths) -> Members:
         return Members()
     entries = roster.load(paths.roster).entries
     return Members({key: entry for entry in entries for key in entry.public_keys})
+
+
+def compare(config: Config, members: Members, own: bytes, log: Log) -> None:
+    """Say what of the host's settings is not as the roster has it."""
+    entry = members.entries.get(own)
+    if entry is not None and (cause := disagreement(config, entry.roaming)):
+        log.warning("settings disagree", cause=cause)
 
 
 def binding(config: Config, maps: Maps) -> Binding:
