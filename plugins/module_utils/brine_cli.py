@@ -67,20 +67,24 @@ class BrineCli:
         raise AssertionError("fail_json returned")
 
 
-def diff_of(answer: dict[str, t.Any], header: str) -> dict[str, str]:
-    """The `diff` of an answer as Ansible shows it: text before and after."""
+def diff_of(module: AnsibleModule, answer: dict[str, t.Any], header: str) -> dict[str, str]:
+    """The `diff` of an answer as Ansible shows it, text before and after. Empty unless it was
+    asked for and there is one.
+
+    Only the lines that differ: an answer describes all peers, every host gives one, and the
+    controller would have to take in all of that.
+    """
+    if not module._diff or not answer["changed"]:
+        return {}
     diff = answer.get("diff") or {}
+    before, after = ((diff.get(side) or "").splitlines() for side in ("before", "after"))
     return {
-        "before": _text(diff.get("before")),
-        "after": _text(diff.get("after")),
+        "before": _lines(before, set(after)),
+        "after": _lines(after, set(before)),
         "before_header": header,
         "after_header": header,
     }
 
 
-def _text(value: t.Any) -> str:
-    if value is None or value == "":
-        return ""
-    if isinstance(value, str):
-        return value if value.endswith("\n") else value + "\n"
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def _lines(lines: list[str], others: set[str]) -> str:
+    return "".join(f"{line}\n" for line in lines if line not in others)

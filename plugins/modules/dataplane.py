@@ -86,7 +86,7 @@ def remove(module: AnsibleModule, brine: BrineCli) -> None:
     if not brine.installed:  # so there is nothing that it could have made
         module.exit_json(changed=False)
     answer = brine.change("dataplane", "remove")
-    module.exit_json(changed=answer["changed"], diff=diff_of(answer, HEADER))
+    module.exit_json(changed=answer["changed"], diff=diff_of(module, answer, HEADER))
 
 
 def set_up(module: AnsibleModule, brine: BrineCli, seconds: int) -> None:
@@ -124,7 +124,14 @@ def main() -> None:
             changed=True,
             xdp_mode=None,
             mtu=None,
-            diff=diff_of({"diff": {"after": "as the new configuration and object say"}}, HEADER),
+            diff=diff_of(
+                module,
+                {
+                    "changed": True,
+                    "diff": {"after": "as the new configuration and object say"},
+                },
+                HEADER,
+            ),
         )
     if module.params["state"] == "reached":
         if not module.check_mode:
@@ -139,7 +146,7 @@ def main() -> None:
         changed=answer["changed"],
         xdp_mode=answer.get("xdp_mode"),
         mtu=answer.get("mtu"),
-        diff=diff_of(answer, HEADER),
+        diff=diff_of(module, answer, HEADER),
     )
 
 

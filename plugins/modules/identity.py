@@ -123,7 +123,8 @@ def main() -> None:
             next_public_key=None,
             previous_public_key=None,
             diff=diff_of(
-                {"diff": {"after": "a new key pair, made on the host"}},
+                module,
+                {"changed": True, "diff": {"after": "a new key pair, made on the host"}},
                 HEADER,
             ),
         )
@@ -136,7 +137,7 @@ def main() -> None:
         state=answer.get("state"),
         next_public_key=(answer.get("next") or {}).get("public_key"),
         previous_public_key=(answer.get("previous") or {}).get("public_key"),
-        diff=diff_of(answer, HEADER),
+        diff=diff_of(module, answer, HEADER),
     )
 
 

@@ -118,7 +118,7 @@ def main() -> None:
         added=answer.get("added", []),
         updated=answer.get("updated", []),
         removed=answer.get("removed", []),
-        diff=diff_of(answer, HEADER),
+        diff=diff_of(module, answer, HEADER),
     )
 
 

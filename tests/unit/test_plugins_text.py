@@ -8,6 +8,7 @@ import typing as t
 import pytest
 
 from ansible_collections.brine.mesh.plugins.action import report
+from ansible_collections.brine.mesh.plugins.module_utils.brine_cli import diff_of
 from ansible_collections.brine.mesh.plugins.plugin_utils import table
 
 
@@ -87,3 +88,23 @@ def test_report_names_host_cause_and_next_step() -> None:
         "",
         "  Logs of these hosts are in /logs",
     ]
+
+
+class Module:
+    """As much of AnsibleModule as `diff_of` looks at."""
+
+    def __init__(self, diff: bool) -> None:
+        self._diff = diff
+
+
+def test_a_diff_has_only_the_lines_that_differ() -> None:
+    answer = {"changed": True, "diff": {"before": "a\nb\nc\n", "after": "a\nc\nd\n"}}
+    shown = diff_of(Module(True), answer, "peers")
+    assert (shown["before"], shown["after"]) == ("b\n", "d\n")
+    assert (shown["before_header"], shown["after_header"]) == ("peers", "peers")
+
+
+@pytest.mark.parametrize(("asked", "changed"), [(False, True), (True, False), (False, False)])
+def test_there_is_no_diff_that_nobody_looks_at(asked: bool, changed: bool) -> None:
+    answer = {"changed": changed, "diff": {"before": "a\n", "after": "a\nb\n" * changed}}
+    assert diff_of(Module(asked), answer, "peers") == {}
