@@ -3,5 +3,6 @@
 
 python -m tests.scale controller 100 300 1000 10000
 python -m tests.scale host 100 1000 10000
+python -m tests.scale site 100 300 1000
 python -m tests.scale inventory 1000 DIRECTORY
 """

@@ -43,6 +43,7 @@ def measure(count: int) -> Row:
     with tempfile.TemporaryDirectory() as directory:
         made = Path(directory, "inventory")
         inventory.make(made, count)
+        inventory.make_store(made, count)
         cache = Path(directory, "cache")
         nothing, _ = play(made, directory, NOTHING)
         seconds, memory = play(made, directory, ROSTER % cache)
