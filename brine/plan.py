@@ -11,7 +11,7 @@ from brine import guard, keys
 from brine.errors import BrineError
 from brine.netdev import Interface
 from brine.records import PeerEntry, RouteValues
-from brine.roster import Address, Endpoint, Entry, Network, Roster
+from brine.roster import Address, Entry, Network, Roster
 from brine.sources import Sources
 
 ROUTES_LIMIT = 65536  #: max_entries of `routes`
@@ -44,19 +44,35 @@ class Device:
     routes: Mapping[Network, Via] = field(default_factory=dict)
 
 
-def entitlements(
-    tables: Tables, values: RouteValues
-) -> dict[bytes, tuple[Endpoint | None, bool, frozenset[Network]]]:
-    """By identity: where the peer is, whether it roams, and which addresses are its."""
-    networks: dict[int, set[Network]] = {number: set() for number in tables.peers}
+def affected(before: Tables, after: Tables, values: RouteValues) -> set[bytes]:
+    """Identities, as of `before`, of peers of whom anything changes: where they are, whether
+    they roam, which addresses are theirs. Also if another gets a prefix within one of theirs, or
+    loses one: longest prefix match makes it a change of both."""
+    owners, is_now = _owners(before, values), _owners(after, values)
+    others = {peer.identity: (peer.endpoint, peer.roaming) for peer in after.peers.values()}
+    found = {
+        peer.identity
+        for peer in before.peers.values()
+        if others.get(peer.identity) != (peer.endpoint, peer.roaming)
+    }
+    for network in owners.keys() | is_now.keys():
+        if owners.get(network) != is_now.get(network):
+            found.update(
+                owner
+                for length in range(network.prefixlen + 1)
+                if (owner := owners.get(network.supernet(new_prefix=length)))
+            )
+    return found
+
+
+def _owners(tables: Tables, values: RouteValues) -> dict[Network, bytes]:
+    """Prefix -> identity of its peer, empty if it is nobody's or this host's."""
+    found = {}
     for network, value in tables.routes.items():
         owner = values.peer(value)
-        if owner in networks:
-            networks[owner].add(network)
-    return {
-        peer.identity: (peer.endpoint, peer.roaming, frozenset(networks[number]))
-        for number, peer in tables.peers.items()
-    }
+        peer = tables.peers.get(owner) if owner is not None else None
+        found[network] = peer.identity if peer is not None else b""
+    return found
 
 
 def plan_tables(

@@ -47,7 +47,7 @@ def apply(config: Config, roster_path: Path, check: bool) -> dict[str, Any]:
         current = _read(maps, net)
         wanted, notes = _plan(config, roster, own, maps, net, current)
         if not check:
-            _change_former(config, maps.route_values, current.tables, wanted.tables)
+            _change_former(config, maps.route_values, current, wanted)
             _change(maps, net, current, wanted)
         answer = _answer(roster, own, maps.route_values, current, wanted, notes)
     if not check:
@@ -160,14 +160,14 @@ def _plan(
 # the change
 
 
-def _change_former(config: Config, values: RouteValues, current: Tables, wanted: Tables) -> None:
+def _change_former(config: Config, values: RouteValues, current: State, wanted: State) -> None:
     """Former programs (former.py) go by what the tables were: they are to know nobody any more
-    of whom something changes."""
-    before, after = plan.entitlements(current, values), plan.entitlements(wanted, values)
-    different = [one for one in before if before[one] != after.get(one)]
-    if different:
+    of whom something changes, and nobody at all if this host's address does."""
+    different = plan.affected(current.tables, wanted.tables, values)
+    moved = current.sources != wanted.sources
+    if different or moved:
         with former.Formers(config.bpffs, config.paths.control_lock) as formers:
-            for one in different:
+            for one in formers.identities() if moved else different:
                 formers.erase(one)
 
 

@@ -226,6 +226,37 @@ def test_a_removed_peer_is_out_at_once(unanswered: tuple[Host, Host]) -> None:
     handed_over(one)
 
 
+@pytest.mark.parametrize("to", ["another peer", "this host"])
+def test_a_part_of_a_peers_prefix_that_becomes_anothers(
+    make: Make, other_layout: Path, to: str
+) -> None:
+    """The former routes would go on leading it to the peer that has the whole."""
+    hosts = make(3)
+    one, two, _three = hosts
+    members = json.loads(roster_of(hosts))
+    members["peers"][1]["allowed_ips"] = ["10.88.0.0/16"]
+    one.paths.roster.write_text(json.dumps(members))
+    one.apply_peers()
+    reach_all([one, two])
+    two.kill()
+    replace(one, other_layout)
+    assert former_peers(one) == {two.public}
+    one.apply_peers()  # nothing changes
+    assert former_peers(one) == {two.public}
+    if to == "another peer":
+        members["peers"][2]["allowed_ips"] = ["10.88.3.0/24"]
+    else:
+        members["peers"][0]["addresses"].append("10.88.3.1")
+    one.paths.roster.write_text(json.dumps(members))
+    one.apply_peers()
+    assert former_peers(one) == set()
+
+
+def former_peers(host: Host) -> set[bytes]:
+    with former.Formers(host.config.bpffs, host.paths.control_lock) as formers:
+        return formers.identities()
+
+
 def test_another_mesh_secret_ends_it(unanswered: tuple[Host, Host]) -> None:
     one, two = unanswered
     one.set_mesh_secret(bytes(range(32)))
