@@ -86,7 +86,8 @@ def remove(config: Config, check: bool) -> dict[str, Any]:
         if not check:
             if device is not None and inside is not None:
                 net.delete(device.index)  # the other end, addresses, routes and `seal` with it
-            for directory in directories:
+            # Those in use last: left alone, former ones would pass for them.
+            for directory in reversed(directories):
                 pins.unpin_link(directory)
                 former.retire(directory, config.paths.control_lock)
             with contextlib.suppress(OSError):  # not there, or not only ours
@@ -126,12 +127,17 @@ def _change(config: Config, net: Net, target: Target) -> None:
             programs = _load(config, new)
             with Maps.open(old, lock) as before, Maps.open(new, lock) as maps:
                 migration.copy_tables(before, maps)
-            former.link(old, new, programs, lock)
+            if _settled(config, target, new, (device, inside)):
+                former.link(old, new, programs, lock)
+            else:
+                former.end(config.bpffs, lock)
             _set_up(config, net, target, programs, new, old, (device, inside))
     else:
         own.mkdir(mode=0o700, exist_ok=True)
         loaded = pins.object_digest(own) == target.digest
         programs = _pinned_programs(own) if loaded else _load(config, own)
+        if pins.formers(config.bpffs) and not _settled(config, target, own, (device, inside)):
+            former.end(config.bpffs, lock)
         _set_up(config, net, target, programs, own, own, (device, inside))
     net.set_up(inside.index)
     net.set_up(device.index)
@@ -139,6 +145,13 @@ def _change(config: Config, net: Net, target: Target) -> None:
     # answer finds out itself.
     with contextlib.suppress(BrineError):
         control_client.request(config.paths.control_socket, "reload")
+
+
+def _settled(config: Config, target: Target, directory: Path, pair: tuple[Link, Link]) -> bool:
+    """Whether the maps there have the settings that are to be. Former programs know no newer
+    ones: they would go on with another port or interface."""
+    with Maps.open(directory, config.paths.control_lock) as maps:
+        return bytes(maps.config()) == bytes(survey.settings(config, target.underlay, maps, *pair))
 
 
 def _load(config: Config, directory: Path) -> dict[str, Program]:

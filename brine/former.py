@@ -139,13 +139,23 @@ class Former:
 
 
 class Formers:
-    """All former maps of a host, the oldest first."""
+    """All former maps of a host, the oldest first.
+
+    :raises BrineError: if some are there that cannot be opened: nobody may pass over keys.
+    """
 
     def __init__(self, bpffs: Path, lock: Path) -> None:
         self.all: list[Former] = []
         for directory in pins.formers(bpffs):
-            with contextlib.suppress(BrineError):  # just taken away, or never whole
+            try:
                 self.all.append(Former(directory, lock))
+            except StaleMaps:  # being taken away
+                continue
+            except BrineError:
+                if pins.object_digest(directory) is not None:
+                    self.close()
+                    raise
+                # Just taken away, or never whole.
 
     def __enter__(self) -> Self:
         return self

@@ -213,7 +213,8 @@ def drop_link(directory: Path) -> None:
 
 
 def delete(directory: Path) -> None:
-    """Remove all pins of `directory` and itself."""
+    """Remove all pins of `directory` and itself; the note that they are whole first."""
+    unpin_digest(directory)
     for path in directory.iterdir():
         path.unlink()
     directory.rmdir()

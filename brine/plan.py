@@ -11,7 +11,7 @@ from brine import guard, keys
 from brine.errors import BrineError
 from brine.netdev import Interface
 from brine.records import PeerEntry, RouteValues
-from brine.roster import Address, Entry, Network, Roster
+from brine.roster import Address, Endpoint, Entry, Network, Roster
 from brine.sources import Sources
 
 ROUTES_LIMIT = 65536  #: max_entries of `routes`

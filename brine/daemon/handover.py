@@ -8,6 +8,8 @@ peer that there had an association, whose packets go by it until there is anothe
     key has ended
     nothing is left                       the former programs are handed nothing any more, and
                                           the former maps are removed
+    the roster drops one of its           overwritten
+    identities
     our identity, secret or address       all of the above at once: the former programs know
     is another                            nothing of it
 
@@ -24,6 +26,7 @@ from brine.daemon.associations import OVERLAP
 from brine.daemon.exchanges import RETRY, Exchanges
 from brine.daemon.journal import Log
 from brine.daemon.peers import Peer, PeerTable
+from brine.daemon.settings import Members
 from brine.daemon.timers import Timers
 from brine.locking import Busy, locked
 
@@ -109,6 +112,13 @@ class Handover:
         for former in self._formers.all:
             former.erase_all()
         self._finish()
+
+    def follow(self, before: Members, after: Members) -> None:
+        """Another roster. A peer that it allows an identity less may have had the former
+        association by that one."""
+        for identity in self._formers.identities():
+            if set(before.identities(identity)) - set(after.identities(identity)):
+                self._formers.erase(identity)
 
     def _superseded(self, identity: bytes, peer: Peer, now: int) -> bool:
         """Whether what the peer sent under the former association has arrived."""

@@ -382,14 +382,14 @@ class Service:
         """Read everything again. What fails leaves all as it was."""
         paths = self._config.paths
         config = configuration.load(paths)
-        fresh = settings.credentials(paths)
-        members = settings.members(paths)
+        fresh, members = settings.credentials(paths), settings.members(paths)
         if config.bpffs != self._config.bpffs or self.maps.stale():
             self._begin_anew("the data path has new maps")
             return {"peers": len(self._table)}
         self._config = config
         if set(self._identities.credentials) - set(fresh):
             self._handover.end("identity or mesh secret changed")
+        self._handover.follow(self._identities.members, members)
         changed = self._identities.change(fresh, members)
         self._read_peers()
         self._identities.settle()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from brine import dataplane, former, gate, pins, probe
+from brine.errors import BrineError
 from brine.libbpf import Map, Program
 from brine.maps import Maps, pin_directory
 from brine.records import boot_ns
@@ -215,6 +216,37 @@ def test_the_gate_says_who_is_reached_by_the_former_programs_only(
         for finding in answer["findings"]
         if "host2" in finding["cause"]
     ] == [("opened", True)]
+
+
+def test_with_other_settings_there_are_no_former_programs(
+    make: Make, other_layout: Path, bpf_object: Path
+) -> None:
+    """They would go on with the port of before."""
+    hosts = make(2)
+    one = hosts[0]
+    reach_all(hosts)
+    assert apply(one, object=str(other_layout), copy_dscp=True)["changed"]
+    assert not pins.formers(one.config.bpffs)
+    assert one.ended() == 0
+    one.start()
+    reach_all(hosts)
+    replace(one, bpf_object)
+    assert pins.formers(one.config.bpffs)
+    assert apply(one, copy_dscp=False)["changed"]
+    assert not pins.formers(one.config.bpffs)
+
+
+def test_former_maps_that_cannot_be_opened_are_not_passed_over(
+    unanswered: tuple[Host, Host],
+) -> None:
+    one, _two = unanswered
+    (directory,) = pins.formers(one.config.bpffs)
+    (directory / "config").unlink()
+    with pytest.raises(BrineError, match="not loaded"):
+        former.Formers(one.config.bpffs, one.config.paths.control_lock)
+    pins.unpin_digest(directory)  # being removed: that comes first
+    with former.Formers(one.config.bpffs, one.config.paths.control_lock) as formers:
+        assert not formers.all
 
 
 def test_a_removed_peer_is_out_at_once(unanswered: tuple[Host, Host]) -> None:

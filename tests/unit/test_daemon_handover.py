@@ -4,6 +4,7 @@ is left of the former association goes."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Set
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 from brine.daemon.handover import Handover
 from brine.daemon.journal import ERROR, Log
 from brine.daemon.liveness import TICK
+from brine.daemon.settings import Members
 from brine.daemon.timers import SECOND
 from brine.layout import Layout
 from brine.locking import locked
+from brine.roster import Entry
 from tests.unit.simulated import Data, Host, World
 
 LIFE = 360 * SECOND
@@ -177,6 +180,19 @@ def test_a_peer_that_is_gone_is_erased_at_once(layout: Layout, tmp_path: Path) -
     upgraded.one.table.remove(gone)
     upgraded.world.run(1)
     assert list(upgraded.left.held.values()) == [upgraded.peers[1].credential.public]
+
+
+def test_a_peer_that_loses_an_identity_is_erased_at_once(layout: Layout, tmp_path: Path) -> None:
+    upgraded = Upgraded(layout, tmp_path, 2)
+    upgraded.world.passes = lambda *_: False
+    handover = upgraded.start()
+    first, second = (peer.credential.public for peer in upgraded.peers)
+    entry = Entry("peer0", first, (), (), (), False, next_public_key=bytes(range(32)))
+    both = Members({first: entry, bytes(range(32)): entry})
+    handover.follow(both, both)
+    assert set(upgraded.left.held.values()) == {first, second}
+    handover.follow(both, Members({first: dataclasses.replace(entry, next_public_key=None)}))
+    assert set(upgraded.left.held.values()) == {second}
 
 
 def test_ended_it_ends_at_once(layout: Layout, tmp_path: Path) -> None:
