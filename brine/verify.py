@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from brine import identity, roster, status
 from brine.config import DEVICE, Config
@@ -38,6 +38,7 @@ class Finding(TypedDict):
     cause: str
     next_step: str
     fatal: bool
+    peer: NotRequired[str]  #: whom it is about, where another host may know better
 
 
 def run(config: Config, peers: int = 4, seconds: float = 15) -> dict[str, Any]:
@@ -256,11 +257,11 @@ def _reached(targets: Sequence[Target]) -> list[dict[str, Any]]:
 
 def _unreached(targets: Sequence[Target], seen: dict[str, Any]) -> list[Finding]:
     peers = {peer["name"]: peer for peer in seen["peers"]}
-    found = []
+    found: list[Finding] = []
     for target in targets:
         if target.rtt is None:
             cause, next_step = _why(target, peers.get(target.peer), seen)
-            found.append(finding("echo", cause, next_step))
+            found.append({**finding("echo", cause, next_step), "peer": target.peer})
     return found
 
 

@@ -6,7 +6,11 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.brine.mesh.plugins.plugin_utils.absence import Answers, attribute, names
 
 
 class ActionModule(ActionBase):
@@ -23,25 +27,48 @@ class ActionModule(ActionBase):
                 "title": {"type": "str", "required": True},
                 "results": {"type": "str"},
                 "findings": {"type": "list", "elements": "dict", "default": []},
+                "absent": {"type": "str", "choices": ["fail", "warn"]},
                 "logs": {"type": "path"},
-            }
+            },
+            required_by={"absent": ["results"]},
         )
-        findings: list[dict[str, t.Any]] = list(arguments["findings"])
-        hosts = [str(host) for host in task_vars["ansible_play_hosts"]]
-        for host in hosts if arguments["results"] else []:
-            answer = task_vars["hostvars"][host].get(arguments["results"]) or {}
-            found = [{"host": host, **entry} for entry in answer.get("findings", [])]
-            findings += found
-            if arguments["logs"] and answer.get("logs") and any(map(is_fatal, found)):
-                save(Path(arguments["logs"]), host, str(answer["logs"]))
+        hosts = [str(host) for host in task_vars["ansible_play_hosts_all"]]
+        in_play = [str(host) for host in task_vars["ansible_play_hosts"]]
+        results = {
+            host: (arguments["results"] and task_vars["hostvars"][host].get(arguments["results"]))
+            or {}
+            for host in (hosts if arguments["absent"] else in_play)
+        }
+        findings: list[dict[str, t.Any]] = [
+            *arguments["findings"],
+            *(
+                {"host": host, **entry}
+                for host in in_play
+                for entry in results[host].get("findings", [])
+            ),
+        ]
+        if arguments["absent"]:
+            answers = Answers.of(hosts, in_play, results)
+            findings = attribute(findings, answers, arguments["absent"] == "fail")
         fatal = [entry for entry in findings if is_fatal(entry)]
+        amiss = {str(entry.get("host") or "") for entry in fatal}
+        if arguments["logs"]:
+            for host in amiss.intersection(in_play):
+                if results[host].get("logs"):
+                    save(Path(arguments["logs"]), host, str(results[host]["logs"]))
         result["changed"] = False
         result["warnings"] = [line(entry) for entry in findings if not is_fatal(entry)]
+        report = text(arguments["title"], fatal, arguments["logs"])
+        if arguments["absent"]:
+            result["amiss"] = [host for host in in_play if host in amiss]
+            if fatal:
+                well = names(sorted(answers.answered - amiss)) or "none"
+                Display().display(f"\n{report}\n\n  Well: {well}", color=constants.COLOR_ERROR)
         if not fatal:
             result["findings"] = findings
-        else:  # the message has them
+        elif not arguments["absent"]:  # the message has them
             result["failed"] = True
-            result["msg"] = text(arguments["title"], fatal, arguments["logs"])
+            result["msg"] = report
         return result
 
 

@@ -28,6 +28,15 @@ options:
     type: list
     elements: dict
     default: []
+  absent:
+    description:
+      - How to take a host that answers neither Ansible nor any other host through the mesh. With it,
+        O(results) are what M(brine.mesh.verify) returned, and each finding is told of the host that
+        is to be mended, if several hosts have asked one that is down.
+      - The report is then shown, and the task does not fail, so that the play can stop on the hosts of
+        RV(amiss), and on no host that is well.
+    type: str
+    choices: [fail, warn]
   logs:
     description: A directory on the controller for the logs that came with fatal findings, a file a host.
     type: path
@@ -42,12 +51,30 @@ EXAMPLES = r"""
     title: preflight
     results: probe
   run_once: true
+
+- name: Report what is amiss on all hosts
+  brine.mesh.report:
+    title: The mesh does not work as it should
+    results: verified
+    absent: warn
+  register: report
+  run_once: true
+
+- name: Stop where something is
+  ansible.builtin.fail:
+    msg: The report above says why
+  when: inventory_hostname in report.amiss
 """
 
 RETURN = r"""
 findings:
   description: All findings, none of which is fatal.
-  returned: success
+  returned: success, and nothing is fatal
   type: list
   elements: dict
+amiss:
+  description: Hosts still in the play of which a finding is fatal.
+  returned: with O(absent)
+  type: list
+  elements: str
 """

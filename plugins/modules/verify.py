@@ -49,7 +49,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What is amiss, as M(brine.mesh.preflight) returns it. Empty if nothing is.
+  description:
+    - What is amiss, as M(brine.mesh.preflight) returns it. Empty if nothing is.
+    - Where a peer does not answer, C(peer) is its name.
   returned: when not skipped
   type: list
   elements: dict
