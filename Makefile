@@ -18,7 +18,7 @@ unexport ANSIBLE_INVENTORY
 
 PLAY = ansible-playbook -e lab_name=$(LAB)
 # Tests that need hosts, and are run by what makes them.
-HOST_TESTS = tests/mesh tests/lab tests/vm
+HOST_TESTS = tests/mesh tests/scenarios tests/lab tests/vm
 
 help: ## Show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -61,7 +61,7 @@ test-collection: bootstrap-collection ## Hold the built collection against Galax
 test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF programs
 	scripts/test_side_by_side $(HOST_TESTS)
 
-test-lab: bootstrap-lab ## Tests on labs of their own: Molecule scenarios, then whole plays
+test-lab: bootstrap-lab ## Tests on labs of their own: Molecule's scenarios, and what needs no mesh
 	molecule test --no-command-borders --all --exclude vm
 	python -m pytest tests/lab
 

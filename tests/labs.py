@@ -67,21 +67,33 @@ class Frame:
 class Lab:
     """A lab by its name, up or not."""
 
-    def __init__(self, name: str, inventory: Path = ROOT / "inventories/lab") -> None:
+    def __init__(
+        self, name: str, inventory: Path = ROOT / "inventories/lab", more: Path | None = None
+    ) -> None:
+        """more: a further inventory, of what is different in this lab."""
         self.name = name
         self.inventory = inventory
+        self.more = [more] if more else []
         self.state = Path("/var/lib/brine-lab") / name
         self.store = self.state / "public_keys"
 
-    def up(self, *more: Path) -> None:
-        played = self.play(str(ROOT / "playbooks/lab.yml"), inventories=more)
+    def up(self) -> None:
+        """Make the hosts that are missing, and boot those that are off."""
+        played = self.play(str(ROOT / "playbooks/lab.yml"))
         assert played.status == 0, played.output
 
-    def down(self, *more: Path) -> None:
-        """more: the inventories that it was brought up with."""
-        arguments = ("-e", "lab_state=absent")
-        played = self.play(str(ROOT / "playbooks/lab.yml"), *arguments, inventories=more)
+    def down(self) -> None:
+        played = self.play(str(ROOT / "playbooks/lab.yml"), "-e", "lab_state=absent")
         assert played.status == 0, played.output
+
+    def power_off(self, name: str) -> None:
+        """Have a host shut down, and wait until it has."""
+        self.try_(name, "systemctl poweroff")
+        leader = Path("/run/brine-lab", self.name, name, "leader")
+        deadline = time.monotonic() + 120
+        while leader.exists():
+            assert time.monotonic() < deadline, f"{name} does not end"
+            time.sleep(0.1)
 
     def host(self, name: str) -> Host:
         """The host as testinfra sees it, over ssh."""
@@ -113,6 +125,15 @@ class Lab:
         """What `brine status` says there."""
         found: dict[str, t.Any] = json.loads(self.run(name, f"{BRINE} status --json"))
         return found
+
+    def release(self, name: str) -> str:
+        """The Debian release of a host, by its code name."""
+        return self.run(name, ". /etc/os-release && echo $VERSION_CODENAME").strip()
+
+    def reached(self, name: str, seconds: int = 30) -> set[str]:
+        """The peers that answer a host through the mesh."""
+        answer = json.loads(self.run(name, f"{BRINE} verify --peers 9 --seconds {seconds} --json"))
+        return {one["peer"] for one in answer["reached"]}
 
     def address(self, name: str) -> str:
         """A host's IPv4 address in the mesh, as inventories/lab gives it."""
@@ -189,7 +210,7 @@ class Lab:
         directory: Path,
     ) -> subprocess.Popen[str]:
         command = ["ansible-playbook", "-e", f"lab_name={self.name}"]
-        for inventory in (self.inventory, *inventories):
+        for inventory in (self.inventory, *self.more, *inventories):
             command += ["-i", str(inventory)]
         variables = {
             **os.environ,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the gate makes of two looks at a host. With real traffic: tests/lab."""
+"""What the gate makes of two looks at a host. With real traffic: tests/scenarios."""
 
 from __future__ import annotations
 

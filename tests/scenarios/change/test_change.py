@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.labs import BRINE, HOSTS, Lab
+from tests.labs import HOSTS, Lab
 from tests.probing import probing
 
 LAB4 = """
 brine:
   hosts:
     lab4:
-      lab_addresses: [198.51.100.14/24, "2001:db8:4747::14/64"]
       brine_endpoint: 198.51.100.14
       brine_addresses: [10.77.0.14]
 """
@@ -32,22 +28,6 @@ def lab4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def mesh(lab4: Path) -> Iterator[Lab]:
-    """Four hosts, three of which are in the mesh."""
-    made = Lab(f"change-{os.getpid()}")
-    made.up(lab4)
-    played = made.play("site.yml")
-    assert played.status == 0, played.output
-    yield made
-    made.down(lab4)
-
-
-def reached(lab: Lab, host: str, seconds: int = 30) -> set[str]:
-    answer = json.loads(lab.run(host, f"{BRINE} verify --peers 9 --seconds {seconds} --json"))
-    return {one["peer"] for one in answer["reached"]}
-
-
 def test_a_new_host_reaches_the_old_ones(mesh: Lab, lab4: Path) -> None:
     """Only it is installed, and the others lose nothing meanwhile."""
     with probing(mesh) as count:
@@ -59,7 +39,7 @@ def test_a_new_host_reaches_the_old_ones(mesh: Lab, lab4: Path) -> None:
     assert played.secrets == len(ALL)
     assert count.lost == count.duplicated == 0
     for host in ALL:
-        assert reached(mesh, host) == set(ALL) - {host}
+        assert mesh.reached(host) == set(ALL) - {host}
     again = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
     assert again.status == 0, again.output
     assert set(again.changed().values()) == {0}, again.output
@@ -81,11 +61,10 @@ def test_a_mistake_does_not_empty_the_mesh(mesh: Lab, lab4: Path) -> None:
     """An inventory that has lost half of the group is refused before a host is touched."""
     inventory = Path(str(lab4)).with_name("half.yml")
     text = (mesh.inventory / "hosts.yml").read_text()
-    inventory.write_text(text[: text.index("        lab2:")])
+    inventory.write_text(text[: text.index("            lab2:")])
     (inventory.parent / "group_vars").mkdir(exist_ok=True)
-    for name in ("all.yml", "brine.yml"):
-        content = (mesh.inventory / "group_vars" / name).read_text()
-        (inventory.parent / "group_vars" / name).write_text(content)
+    for path in (mesh.inventory / "group_vars").iterdir():
+        (inventory.parent / "group_vars" / path.name).write_text(path.read_text())
     half = Lab(mesh.name, inventory)
     for playbook in ("site.yml", "playbooks/peers.yml"):
         played = half.play(playbook)
@@ -93,7 +72,7 @@ def test_a_mistake_does_not_empty_the_mesh(mesh: Lab, lab4: Path) -> None:
         assert "3 of 4 hosts that the public-key store knows are no longer" in played.output
         assert "-e brine_confirm_removal=true" in played.output
         assert set(played.changed().values()) == {0}
-    assert reached(mesh, "lab1") == {"lab2", "lab3", "lab4"}
+    assert mesh.reached("lab1") == {"lab2", "lab3", "lab4"}
     played = half.play("playbooks/peers.yml", "--check", "-e", "brine_confirm_removal=true")
     assert played.status == 0, played.output
     assert played.changed()["lab1"] > 0
@@ -101,13 +80,13 @@ def test_a_mistake_does_not_empty_the_mesh(mesh: Lab, lab4: Path) -> None:
 
 def test_a_revoked_host_is_refused_everywhere(mesh: Lab, lab4: Path) -> None:
     """It goes on as if nothing had happened, with all that it knows, and reaches nobody."""
-    assert reached(mesh, "lab4") == set(HOSTS)
+    assert mesh.reached("lab4") == set(HOSTS)
     before = {host: mesh.status(host)["drops"]["open_unknown_index"] for host in HOSTS}
     predicted = mesh.play(
         "playbooks/remove_hosts.yml", "--check", "-e", "remove_hosts=lab4", inventories=[lab4]
     )
     assert predicted.status == 0, predicted.output
-    assert reached(mesh, "lab4") == set(HOSTS)
+    assert mesh.reached("lab4") == set(HOSTS)
     with probing(mesh) as count:
         played = mesh.play(
             "playbooks/remove_hosts.yml", "-vvv", "-e", "remove_hosts=lab4", inventories=[lab4]
@@ -120,7 +99,7 @@ def test_a_revoked_host_is_refused_everywhere(mesh: Lab, lab4: Path) -> None:
         assert [peer["name"] for peer in mesh.status(host)["peers"]] == sorted(set(HOSTS) - {host})
     # Its packets under what it had agreed upon, and its exchanges: nothing comes back.
     assert mesh.status("lab4")["peers"]
-    assert reached(mesh, "lab4", 8) == set()
+    assert mesh.reached("lab4", 8) == set()
     for host in HOSTS:
         refused = mesh.status(host)
         unknown = refused["drops"]["open_unknown_index"] - before[host]
@@ -141,7 +120,7 @@ def test_it_does_not_come_back_by_mistake(mesh: Lab, lab4: Path) -> None:
     again = mesh.play("playbooks/remove_hosts.yml", "-e", "remove_hosts=lab4", inventories=[lab4])
     assert again.status == 0, again.output
     assert set(again.changed().values()) == {0}
-    assert reached(mesh, "lab4", 3) == set()
+    assert mesh.reached("lab4", 3) == set()
     without = mesh.play("site.yml")
     assert without.status == 0, without.output
     assert set(without.changed().values()) == {0}
@@ -152,10 +131,10 @@ def test_a_host_that_left_the_group_is_forgotten(mesh: Lab, lab4: Path) -> None:
     (mesh.store / "lab4.removed.txt").unlink()
     played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
     assert played.status == 0, played.output
-    assert reached(mesh, "lab1") == {"lab2", "lab3", "lab4"}
+    assert mesh.reached("lab1") == {"lab2", "lab3", "lab4"}
     played = mesh.play("playbooks/peers.yml", "-vvv")
     assert played.status == 0, played.output
     assert played.secrets == len(ALL)
     assert not (mesh.store / "lab4.txt").exists()
-    assert reached(mesh, "lab4", 3) == set()
-    assert reached(mesh, "lab1") == {"lab2", "lab3"}
+    assert mesh.reached("lab4", 3) == set()
+    assert mesh.reached("lab1") == {"lab2", "lab3"}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Drops what begins an exchange on its way out of a lab host (clsact egress), and
- * nothing else: tests/lab/test_rotate.py. */
+ * nothing else: test_rotate.py. */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>

@@ -20,13 +20,6 @@ Change = Callable[[Path], None]
 VERSION = "9.9.9"
 
 
-@pytest.fixture(scope="module")
-def mesh(lab: Lab) -> Lab:
-    played = lab.play("site.yml")
-    assert played.status == 0, played.output
-    return lab
-
-
 def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1, (path, text.count(old))

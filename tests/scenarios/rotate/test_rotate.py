@@ -36,13 +36,6 @@ STEPS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def mesh(lab: Lab) -> Lab:
-    played = lab.play("site.yml")
-    assert played.status == 0, played.output
-    return lab
-
-
 @pytest.fixture(autouse=True)
 def whole(mesh: Lab) -> Iterator[None]:
     """After each test every host has one identity, which the store and all rosters have."""
@@ -127,7 +120,7 @@ def can_filter(lab: Lab, host: str) -> Iterator[None]:
 @contextlib.contextmanager
 def begins_no_exchange(lab: Lab, host: str, directory: Path) -> Iterator[None]:
     """A host that answers others' exchanges, but whose own get lost on the way out."""
-    program = build(directory, "../tests/lab/no_initiation.bpf.c")
+    program = build(directory, "../tests/scenarios/rotate/no_initiation.bpf.c")
     lab.run(host, "base64 -d > /run/program.o", base64.b64encode(program.read_bytes()).decode())
     lab.run(
         host,
