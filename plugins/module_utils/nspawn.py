@@ -132,7 +132,7 @@ class Host:
             ).pid
 
     def supervisor_pid(self) -> int | None:
-        """Process id of the living supervisor, or None.
+        """Process id of the living supervisor, or None if there is none, or none yet.
 
         It holds a lock for as long as it lives, so a stale file of a dead
         supervisor, or of an earlier boot of this machine, misleads nobody.
@@ -143,7 +143,9 @@ class Host:
         except FileNotFoundError:
             return None
         except BlockingIOError:
-            return int((self.runtime / "lock").read_text())
+            # One that starts has locked the file before it writes it.
+            text = (self.runtime / "lock").read_text()
+            return int(text) if text else None
         return None
 
     def leader(self) -> int | None:
@@ -172,7 +174,7 @@ class Host:
         except FileNotFoundError:
             return []
 
-    def wait_until_started(self, seconds: float = 10) -> None:
+    def wait_until_started(self, seconds: float = 60) -> None:
         """Wait for the supervisor to hold its lock. Raises RuntimeError if it does not."""
         deadline = time.monotonic() + seconds
         while self.supervisor_pid() is None:
@@ -180,7 +182,7 @@ class Host:
                 raise RuntimeError(f"the supervisor of {self.name} ended; see {self.console}")
             time.sleep(0.02)
 
-    def stop(self, seconds: float = 20) -> None:
+    def stop(self, seconds: float = 60) -> None:
         """Pull the plug and wait until nothing of the running host is left."""
         pid = self.supervisor_pid()
         if pid is not None:
