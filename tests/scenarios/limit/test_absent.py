@@ -48,13 +48,15 @@ def test_verify_names_what_is_amiss_and_keeps_the_logs(mesh: Lab) -> None:
 
 
 def test_a_member_that_is_up_and_cannot_be_reached(mesh: Lab) -> None:
-    """lab1 sends nothing to lab2: both say so of each other, and nobody of lab3."""
-    refusal = f"unreachable {mesh.endpoint('lab2')}/32"
-    mesh.run("lab1", f"ip route add {refusal}")
+    """What lab1 sends to lab2 goes astray: both say so of each other, and nobody of lab3."""
+    neighbour = f"{mesh.endpoint('lab2')} dev eth0"
+    # Its own address: the bridge sends nothing back to where it came from.
+    own = "$(cat /sys/class/net/eth0/address)"
+    mesh.run("lab1", f"ip neighbour replace {neighbour} lladdr {own} nud permanent")
     try:
         played = mesh.play(VERIFY, "-e", "verify_seconds=3", "-e", "verify_absent=warn")
     finally:
-        mesh.run("lab1", f"ip route delete {refusal}")
+        mesh.run("lab1", f"ip neighbour delete {neighbour}")
     assert played.status != 0
     assert failed(played) == {"lab1", "lab2"}
     assert f"lab2 does not answer at {mesh.address('lab2')}" in played.output
@@ -104,7 +106,6 @@ class TestWithOneOff:
 
     def test_status_shows_it_without_an_answer(self, off: Lab) -> None:
         played = off.play(STATUS)
-        assert played.output.count("running  native") == 2
-        assert [line.split()[:3] for line in played.output.splitlines() if "no answer" in line] == [
-            ["lab3", "no", "answer"]
-        ]
+        rows = [line.split()[:3] for line in played.output.splitlines()]
+        for row in ("lab1 running native", "lab2 running native", "lab3 no answer"):
+            assert row.split() in rows, played.output

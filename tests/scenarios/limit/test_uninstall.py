@@ -28,7 +28,8 @@ def virgin(lab: Lab, host: str) -> list[str]:
 def as_it_was_found(lab: Lab, host: str) -> None:
     before, now = virgin(lab, host), state(lab, host)
     assert len(before) > 1000
-    assert not list(difflib.unified_diff(before, now, lineterm="", n=0)), host
+    differs = "\n".join(difflib.unified_diff(before, now, lineterm="", n=0))
+    assert not differs, f"{host}\n{differs}"
 
 
 def test_uninstall_leaves_the_hosts_as_they_were_found(mesh: Lab) -> None:
