@@ -40,8 +40,8 @@ def rotates(lab: Lab, host: str) -> None:
     while True:
         own = generations(lab, host, "own")
         if own.keys() == before.keys() and all(own[peer] != before[peer] for peer in own):
-            taken = {peer: generations(lab, peer, "peer").get(host) for peer in own}
-            if all(taken[peer] and taken[peer][1] >= own[peer][1] for peer in own):
+            taken = {peer: generations(lab, peer, "peer").get(host, (0, -1)) for peer in own}
+            if all(taken[peer][1] >= own[peer][1] for peer in own):
                 return
         assert time.monotonic() < deadline, (host, before, own)
         time.sleep(0.5)
