@@ -144,16 +144,24 @@ class Kernel:
         there = bool(self.memory.load("dataplane", []))
         state: State = self.memory.load("state", NOTHING)
         members = rosters.load(config.paths.roster)
-        names = {key: entry.name for entry in members.entries for key in entry.public_keys}
+        entries = {key: entry for entry in members.entries for key in entry.public_keys}
+        names = {key: entry.name for key, entry in entries.items()}
         return {
             "xdp_mode": _MODE if there else None,
             "mtu": config.mtu or _UNDERLAY_MTU - OVERHEAD if there else None,
             "port": config.port,
+            "sources": ["192.0.2.1"] if there else [],
             "daemon": {"running": self.daemon_runs()},
             "peers": [
                 {
                     "name": plan.show_name(one.identity, names),
                     "endpoint": str(one.endpoint) if one.endpoint else None,
+                    "endpoints": [
+                        str(endpoint)
+                        for endpoint in (
+                            entries[one.identity].endpoints if one.identity in entries else ()
+                        )
+                    ],
                     "association": None,
                 }
                 for one in state.tables.peers.values()

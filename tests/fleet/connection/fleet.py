@@ -71,8 +71,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         head = {"host": host, "data": len(data), **request}
         with socket.socket(socket.AF_UNIX) as connected:
             connected.connect(os.fspath(self.get_option("server")))
-            connected.sendall(json.dumps(head).encode() + b"\n")
-            connected.sendall(data)
+            # At once: nothing may be sent, not even no bytes, to who has answered already.
+            connected.sendall(json.dumps(head).encode() + b"\n" + data)
             with connected.makefile("rb") as file:
                 answer = json.loads(file.readline() or '{"off": true}')
                 if "off" in answer:
