@@ -62,8 +62,7 @@ test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF progra
 	scripts/test_side_by_side $(HOST_TESTS)
 
 test-lab: bootstrap-lab ## Tests on labs of their own: Molecule's scenarios, and what needs no mesh
-	molecule test --no-command-borders --all --exclude vm
-	python -m pytest tests/lab
+	scripts/test_labs
 
 test-vm: ## Tests in virtual machines with Debian's kernels
 	@scripts/bootstrap --vm
