@@ -23,7 +23,7 @@ from brine.errors import BrineError
 from brine.layout import Layout
 from brine.libbpf import Map
 from brine.locking import locked
-from brine.records import PeerEntry, RouteValues, pack_address, unpack_address
+from brine.records import PeerEntry, RouteValues, StaleMaps, pack_address, unpack_address
 from brine.roster import Address, Endpoint, Network
 
 _VERSION = re.compile("v[0-9]+")
@@ -51,6 +51,7 @@ class TableMaps:
         self.directory = directory
         self._lock = lock
         self._maps: dict[str, Map] = {}
+        self._open = False
         try:
             self._settings = self._map("config")
             self.layout = Layout(self._settings.btf())
@@ -66,6 +67,7 @@ class TableMaps:
             value: name.removeprefix("ASSOCIATION_").lower()
             for name, value in self.layout.enum("association_state").items()
         }
+        self._open = True
 
     @classmethod
     def open(cls, directory: Path | str, lock: Path = _CONTROL_LOCK) -> Self:
@@ -255,7 +257,16 @@ class TableMaps:
 
     def _map(self, name: str) -> Map:
         if name not in self._maps:
-            self._maps[name] = Map.pinned(str(self.directory / name))
+            try:
+                found = Map.pinned(str(self.directory / name))
+            except FileNotFoundError:
+                if self._open and self.stale():
+                    raise StaleMaps from None
+                raise
+            if self._open and self.stale():  # then it is perhaps one of the others
+                found.close()
+                raise StaleMaps
+            self._maps[name] = found
         return self._maps[name]
 
     def _read(self, name: str, number: int) -> bytes:

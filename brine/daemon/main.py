@@ -25,7 +25,7 @@ from brine.daemon.settings import credentials, members
 from brine.daemon.timers import SECOND
 from brine.errors import BrineError
 from brine.former import Formers
-from brine.maps import Maps
+from brine.maps import Maps, StaleMaps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _alone(paths), _signals() as signals:
             _serve(paths, log, notifier, signals, options.rekey_interval * SECOND)
+    except StaleMaps:
+        log.info("ends, for the service manager to start it with the new maps")
     except BrineError as error:
         log.error("cannot run", cause=error.cause, next_step=error.next_step)
         notifier.failed(f"{error.cause}. {error.next_step}")
@@ -83,7 +85,10 @@ def _name_of(level: int) -> str:
 def _serve(
     paths: Paths, log: Log, notifier: Notifier, signals: Signals, rekey_interval: int
 ) -> None:
-    """Open everything and run until a signal, or until the maps are no longer the host's."""
+    """Open everything and run until a signal.
+
+    :raises StaleMaps: once the maps are no longer the host's, also while it begins anew.
+    """
     config = configuration.load(paths)
     accepted = credentials(paths)
     roster = members(paths)
@@ -104,7 +109,7 @@ def _serve(
             again = service.again
             config, accepted, roster = service.settings
     if again:
-        log.info("ends, for the service manager to start it with the new maps")
+        raise StaleMaps
 
 
 _NEEDED = (privileges.NET_ADMIN, privileges.NET_RAW, privileges.BPF)

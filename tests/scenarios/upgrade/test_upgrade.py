@@ -71,8 +71,8 @@ def not_well(root: Path) -> None:
     newer(root)
     replace(
         root / "brine/gate.py",
-        "        before = status.collect(config)\n",
-        '        raise BrineError("this version finds that it is no good", "mend it")\n',
+        "    try:\n        before = status.collect(config)\n",
+        '    try:\n        raise BrineError("this version finds that it is no good", "mend it")\n',
     )
 
 
