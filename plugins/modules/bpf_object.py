@@ -73,6 +73,7 @@ compiler:
   type: str
 """
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -118,7 +119,7 @@ def build(module: AnsibleModule, files: list[Path], clang: str, destination: Pat
                 stderr=err,
             )
         destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = destination.with_suffix(".new")
+        new = destination.with_suffix(f".{os.getpid()}")  # another play may build it, too
         shutil.copyfile(Path(directory, OBJECT), new)
         new.replace(destination)
 
