@@ -12,20 +12,20 @@ BUSY = """\
 tell whether a target is met.**"""
 
 TARGETS = """\
-A ratio is of values of the same round; the median decides. “As placed”, “spread”, “wired”: see
+A ratio is of values of the same round; the median decides. "As placed", "spread", "wired": see
 [beside other tunnels](#beside-other-tunnels). Where several peers are meant, the one that is the
 hardest for brine is shown."""
 
 TUNNELS = """\
-“As placed”: the kernel decides what runs where, so that a sender's CPU often does the receiver's
-work too. “Spread”: each host's underlay device is polled by a kernel thread that is bound to a CPU
-of its own (threaded NAPI). “Wired”: each host has a CPU for all that runs on it, and packets go
+"As placed": the kernel decides what runs where, so that a sender's CPU often does the receiver's
+work too. "Spread": each host's underlay device is polled by a kernel thread that is bound to a CPU
+of its own (threaded NAPI). "Wired": each host has a CPU for all that runs on it, and packets go
 from one to the other as frames of the MTU, by an XDP program in a third namespace, with a queue
 that holds the sender back. This is the nearest to two machines. Without the wire, three things
 pass that no cable lets through: super-packets that the other side need not put together again,
 checksums that were never made, and a sender's claim to its packets, which brings its next ones to
 be sent, and with brine sealed, on the receiver's CPU. All the same for every tunnel. CPU time is
-that of the whole machine, iperf3 and the wire included. “Plain veth, no offload” segments as a
+that of the whole machine, iperf3 and the wire included. "Plain veth, no offload" segments as a
 tunnel must. The kernel takes plain veth's packets past the spread threads, which every tunnel's
 wake up: of round trips, compare the spread ones of tunnels only. [Why brine is as fast as it
 is](speed.md) looks at what it takes."""
@@ -69,5 +69,5 @@ What messages of the exchange cost in XDP that do not reach the daemon; the leas
 
 FLOOD = """\
 INITIATIONs with the right mac1, each from an address of its own, while a TCP flow goes through
-brine. “Elsewhere”: the same packets to a port that nobody listens on, which shows what making and
+brine. "Elsewhere": the same packets to a port that nobody listens on, which shows what making and
 receiving them takes from this machine. The rest is what brine spends on them."""

@@ -113,7 +113,7 @@ class Former:
             self._maps.close()
             raise StaleMaps from None
         self.indices = {local_index for _peer, local_index in in_use.values()}
-        self.held = {number: identities.get(peer, b"") for number, (peer, _) in in_use.items()}
+        self.held = {number: identities.get(peer, b"") for number, (peer, _index) in in_use.items()}
 
     def close(self) -> None:
         self._maps.close()
