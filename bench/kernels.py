@@ -97,7 +97,7 @@ def wireguard(sides: Sides) -> Iterator[str]:
                 )
             yield network
         finally:
-            for side in sides:
+            for side in sides:  # as far as it was made: a failure before tells more than one here
                 side.run(f"ip link delete wg0 || true; rm -f {key}")
 
 
@@ -124,7 +124,7 @@ def esp(sides: Sides) -> Iterator[str]:
                 )
             yield network
         finally:
-            for side in sides:
+            for side in sides:  # likewise
                 side.run(
                     "ip xfrm policy flush", "ip xfrm state flush",
                     f"ip address delete {side.address(network)}/24 dev eth0 || true",
@@ -170,7 +170,7 @@ def round_trip(sender: Side, receiver: Side, network: str) -> float:
     output = sender.run(
         "sleep 1", f"{TRAFFIC} ping {receiver.address(network)} {ECHO_PORT} {PINGS}"
     )
-    receiver.run("pkill traffic || true")
+    receiver.run("pkill traffic || true")  # it ends by itself after a minute
     return statistics.median(int(word) for word in output.split()) / 1000
 
 
