@@ -7,11 +7,14 @@ The lab whose name is in BRINE_LAB is the one that they look at; Molecule sets i
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import pytest
 
 from tests.labs import ROOT, Lab
 from tests.vm.machines import MACHINES
+
+LINES = 40  # of a console
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,19 @@ def lab() -> Lab:
 def machine(request: pytest.FixtureRequest) -> str:
     """A machine's name."""
     return str(request.param)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """To a test that fails, add what the kernels said last: a machine that hangs says it there."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(lab, Lab):
+        for name in sorted(MACHINES):
+            console = lab.state / name / "console.log"
+            if console.exists():
+                last = console.read_text(errors="replace").splitlines()[-LINES:]
+                report.sections.append((f"Console of {name}", "\n".join(last)))
+    return report
