@@ -227,10 +227,10 @@ class Service:
 
     def close(self) -> None:
         """Leave the data path running as it is."""
-        try:
-            self._save(self._own_timestamps.last)
-        except OSError as error:
-            self._log.error("state not saved", cause=error.strerror)
+        if self._ring is not None:  # else the start failed: the next must find what was noted
+            self._try_save()
+            self.loop.forget(self._ring)
+            self._ring.close()
         self._control.close()
         self._addresses.close()
         self._underlay.close()
@@ -308,14 +308,9 @@ class Service:
         self._roaming.tick()
         self._ratchets.tick()
         self._handover.tick()
-        now = boot_ns()
         dirty = self._floors.dirty or self._associations.dirty
-        if dirty and now - self._last_save >= _SAVE_INTERVAL:
-            try:
-                self._save(self._own_timestamps.last)
-            except OSError as error:
-                self._last_save = now
-                self._log.error("state not saved", cause=error.strerror)
+        if dirty and boot_ns() - self._last_save >= _SAVE_INTERVAL:
+            self._try_save()
 
     def _sign_of_life(self) -> None:
         assert self._notifier.watchdog_interval is not None
@@ -342,7 +337,14 @@ class Service:
         except OSError:
             self._floors.dirty = True
             raise
-        self._last_save = boot_ns()
+        finally:
+            self._last_save = boot_ns()
+
+    def _try_save(self) -> None:
+        try:
+            self._save(self._own_timestamps.last)
+        except OSError as error:
+            self._log.error("state not saved", cause=error.strerror)
 
     # What the configuration says
 

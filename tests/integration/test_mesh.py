@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from brine import dataplane, verify
+from brine import dataplane, identity, verify
 from brine.control_client import NotRunning
 from brine.errors import BrineError
 from brine.maps import Maps
 from tests.integration.conftest import Make
 from tests.integration.hosts import PORT, Host, NotReady, eventually, roster_of
 from tests.integration.namespaces import Switch
+from tests.integration.steps import damage_device
 
 SECRET = b"\7" * 32
 
@@ -278,6 +279,25 @@ def test_changed_mesh_secret_ends_associations(make: Make) -> None:
     one.ask("reload")
     assert _count(one) == 0
     assert one.ping(two.inner4) is None
+
+
+@pytest.mark.parametrize("what", ["mesh secret", "identity"])
+def test_what_ends_associations_ends_them_after_a_start_that_failed(make: Make, what: str) -> None:
+    one, two = make(2, psks=[SECRET] * 2)
+    one.reach(two)
+    one.stop()
+    if what == "mesh secret":
+        one.set_mesh_secret(b"\x09" * 32)
+    else:
+        one.paths.identity.unlink()
+        identity.ensure(one.paths, check=False)
+    one.inside(damage_device, one)
+    with pytest.raises(NotReady, match="brine0 cannot be written to"):
+        one.start()
+    assert _count(one) == 1
+    one.inside(dataplane.apply, one.config, False)
+    one.start()
+    assert _count(one) == 0
 
 
 def test_removed_peer_is_refused_and_others_keep_theirs(make: Make) -> None:
