@@ -140,10 +140,12 @@ def _applied(report: Report, config: Config) -> None:
                 )
             for text in answer.get("notes", []):
                 report.note(check, text, "see docs/operations.md", fatal=False)
-    if left := pins.left_over(config.bpffs):
+    left = [f"a migration was interrupted: {path}" for path in pins.unfinished(config.bpffs)]
+    left += [f"former maps are past their time: {path}" for path in pins.past(config.bpffs)]
+    for cause in left:
         report.note(
             "data path",
-            f"a migration was interrupted: {left[0]}",
+            cause,
             "run `brine dataplane apply`, which clears up",
             fatal=False,
         )

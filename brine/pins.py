@@ -33,7 +33,7 @@ PROGRAMS = ("control", "seal", "open", "punt")
 _LINK = "open_link"
 _OBJECT = "object_"
 _UNTIL = "until_"
-_NEXT = re.compile("v[0-9]+_next")
+_UNFINISHED = re.compile("v[0-9]+_(next|old)")  # `_old` an earlier package left
 _FORMER = re.compile("(v[0-9]+)_former([0-9]+)")
 
 
@@ -104,14 +104,23 @@ def as_current(former: Path) -> Path:
     return former.with_name(named[1])
 
 
-def left_over(bpffs: Path) -> list[Path]:
-    """Directories that nobody takes away any more: of a migration that was interrupted, and of
-    former maps past their time."""
+def past(bpffs: Path) -> list[Path]:
+    """Directories of former maps past their time."""
     now = boot_ns()
-    found = [path for path in formers(bpffs) if (until(path) or 0) <= now]
-    with contextlib.suppress(OSError):
-        found += sorted(path for path in bpffs.iterdir() if _NEXT.fullmatch(path.name))
-    return found
+    return [path for path in formers(bpffs) if (until(path) or 0) <= now]
+
+
+def unfinished(bpffs: Path) -> list[Path]:
+    """Directories of a migration that was interrupted."""
+    try:
+        return sorted(path for path in bpffs.iterdir() if _UNFINISHED.fullmatch(path.name))
+    except OSError:
+        return []
+
+
+def left_over(bpffs: Path) -> list[Path]:
+    """Directories that nobody takes away any more."""
+    return past(bpffs) + unfinished(bpffs)
 
 
 def directories(bpffs: Path) -> list[Path]:

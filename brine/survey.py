@@ -202,7 +202,8 @@ def _entries(pin: Path) -> int | None:
 
 
 def _pinned(bpffs: Path, directory: Path | None) -> list[str]:
-    lines = [f"interrupted migration {path.name}" for path in pins.left_over(bpffs)]
+    lines = [f"interrupted migration {path.name}" for path in pins.unfinished(bpffs)]
+    lines += [f"former maps past their time {path.name}" for path in pins.past(bpffs)]
     if directory is not None:
         digest, peers = pins.object_digest(directory), _max_peers(directory)
         lines.append(f"object sha256 {digest}" if digest else "object partly loaded")
