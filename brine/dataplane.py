@@ -118,7 +118,9 @@ def _change(config: Config, net: Net, target: Target) -> None:
     guard.put(net, survey.to_guard(config, guarded) - guarded)
     lock = config.paths.control_lock
     pins.ensure_bpffs(config.bpffs)
-    migration.recover(config.bpffs, lock)
+    if (taken_back := migration.take_back(config.bpffs)) is not None:
+        _attach_again(net, taken_back)
+    migration.clear_up(config.bpffs, lock)
     device, inside = _prepare_devices(net, target.mtu)
     old = pins.current(config.bpffs)
     own = config.bpffs / f"v{target.version}"
@@ -147,11 +149,39 @@ def _change(config: Config, net: Net, target: Target) -> None:
         control_client.request(config.paths.control_socket, "reload")
 
 
+def _attach_again(net: Net, directory: Path) -> None:
+    """Attach the programs pinned there, if those that were to replace them are attached. Before
+    these go: without their pins they hand nothing on, and until others are loaded nothing
+    would be sealed or opened."""
+    if pins.object_digest(directory) is None:
+        return
+    with (
+        contextlib.closing(Program.pinned(str(directory / "seal"))) as seal,
+        contextlib.closing(Program.pinned(str(directory / "open"))) as open_,
+    ):
+        inside = net.link(INSIDE)
+        if inside is not None and libbpf.tc_ingress_program(inside.index) != seal.id():
+            libbpf.attach_tc_ingress(seal, inside.index)
+        info = pins.link_info(directory)
+        if info and info.ifindex and info.program_id != open_.id():
+            link = pins.open_link(directory)
+            try:
+                libbpf.update_link(link, open_)
+            finally:
+                os.close(link)
+
+
 def _settled(config: Config, target: Target, directory: Path, pair: tuple[Link, Link]) -> bool:
-    """Whether the maps there have the settings that are to be. Former programs know no newer
-    ones: they would go on with another port or interface."""
+    """Whether the maps there have the settings that are to be, but for those that a moment's
+    delay does no harm. Former programs know no newer ones: they would go on with another port or
+    interface."""
     with Maps.open(directory, config.paths.control_lock) as maps:
-        return bytes(maps.config()) == bytes(survey.settings(config, target.underlay, maps, *pair))
+        now, wanted = maps.config(), survey.settings(config, target.underlay, maps, *pair)
+        flags = maps.layout.enum("config_flag")
+        harmless = flags["CONFIG_COPY_DSCP"] | flags["CONFIG_PUNT_DERIVATION"]
+        for settings in (now, wanted):
+            settings.flags |= harmless
+        return bytes(now) == bytes(wanted)
 
 
 def _load(config: Config, directory: Path) -> dict[str, Program]:

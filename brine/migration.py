@@ -6,7 +6,8 @@ path always has a peer table. Associations are not carried over: boxes and windo
 never copied (protocol.md, "Boxes"). The old maps stay beside the new ones until the peers
 have exchanged anew (former.py). Counters start at zero.
 
-Interrupted, it leaves directories behind from which `recover` restores the old maps.
+Interrupted, it leaves directories behind from which `take_back` restores the old maps;
+`clear_up` then removes the new ones.
 """
 
 from __future__ import annotations
@@ -44,13 +45,19 @@ def replacing(bpffs: Path, old: Path, version: int, lock: Path) -> Iterator[Path
         former.retire(retired, lock)
 
 
-def recover(bpffs: Path, lock: Path) -> None:
-    """Clear up after an interrupted migration, and former maps past their time."""
+def take_back(bpffs: Path) -> Path | None:
+    """After an interrupted migration: the directory of the old maps, which are in use again
+    once their programs are attached. They may be already."""
     if pins.current(bpffs) is None and (formers := pins.formers(bpffs)):
         formers[-1].rename(pins.as_current(formers[-1]))
     in_use = pins.current(bpffs)
     if in_use is not None:
         former.reinstate(in_use)
+    return in_use if pins.unfinished(bpffs) else None
+
+
+def clear_up(bpffs: Path, lock: Path) -> None:
+    """Remove what an interrupted migration has left, and former maps past their time."""
     left = pins.left_over(bpffs)
     former.end(bpffs, lock, keep=len([path for path in pins.formers(bpffs) if path not in left]))
     for path in pins.left_over(bpffs):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from brine import former, loader, pins
+from brine import dataplane, former, loader, pins
 from brine.errors import BrineError
 from brine.libbpf import Map
 from brine.maps import Maps, pin_directory
@@ -173,3 +175,47 @@ def test_an_interrupted_migration_is_cleared_up(host: Host, bpf_object: Path, mo
     assert pins.until(bpffs / name) is None
     assert not apply(host)["changed"]
     assert not reconcile_check(host)["changed"]
+
+
+def killed(host: Host, moment: str, **changes: Any) -> None:
+    """`brine dataplane apply`, killed as it comes to that function of brine.pins."""
+    child = os.fork()
+    if not child:
+        try:
+            setattr(pins, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            apply(host, **changes)
+        finally:
+            os._exit(1)
+    _pid, ended = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(ended)
+    assert os.WTERMSIG(ended) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("moment", ["pin_link", "pin_digest"])
+def test_taking_back_what_was_killed_cuts_nobody_off(
+    make: Make, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Its programs were attached already. Loading others takes a while."""
+    one, two = make(2)
+    one.reach(two)
+    index = one.index(two)
+    killed(one, moment, max_peers=4)
+    one.reach(two)
+    loaded: list[Path] = []
+    load = dataplane._load
+
+    def loading(config: Any, directory: Path) -> Any:
+        one.reach(two)
+        with Maps.of(config) as maps:
+            assert index in {found.local_index for found in maps.associations()}
+        loaded.append(directory)
+        return load(config, directory)
+
+    monkeypatch.setattr(dataplane, "_load", loading)
+    assert apply(one)["changed"]
+    assert loaded
+    assert pins.left_over(one.config.bpffs) == []
+    assert one.ended() == 0
+    one.start()
+    one.reach(two)
+    eventually(lambda: one.association(two) is not None)
