@@ -190,14 +190,22 @@ class Formers:
         """Nothing is left in them: have the programs in `in_use` hand nothing on, and remove the
         pins. Needs no BTF. By one at a time: apply_lock.
 
-        :raises OSError: if pins cannot be removed. They hold memory then, and no key.
+        :raises OSError: if some pins cannot be removed, after the others. They hold memory
+            then, and no key.
         """
         unlink(in_use)
         directories = [one.directory for one in self.all]
         self.close()
+        failure: OSError | None = None
         for directory in directories:
-            if directory.exists():
+            try:
                 pins.delete(directory)
+            except FileNotFoundError:
+                continue  # somebody else has
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
 
 def _put(slot: Path, program: Program) -> None:

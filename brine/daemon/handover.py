@@ -143,4 +143,5 @@ class Handover:
             return  # the next tick
         except OSError as error:
             self._log.warning("former maps not removed", cause=error.strerror)
+            return
         self._log.info("former maps removed")

@@ -9,8 +9,10 @@ import itertools
 from collections.abc import Set
 from pathlib import Path
 
+import pytest
+
 from brine.daemon.handover import Handover
-from brine.daemon.journal import ERROR, Log
+from brine.daemon.journal import ERROR, INFO, Log
 from brine.daemon.liveness import TICK
 from brine.daemon.settings import Members
 from brine.daemon.timers import SECOND
@@ -91,12 +93,13 @@ class Upgraded:
         self.lock = directory / "apply.lock"
         self.left = FormerMaps(self.world.now + LIFE, self.peers)
         self.formers = AllFormerMaps(self.left)
+        self.log_level = ERROR
 
     def start(self) -> Handover:
         self.one.start()
         handover = Handover(
             self.formers, self.in_use, self.lock, self.one.table, self.one.timers,
-            self.one.exchanges, Log(ERROR, {}),
+            self.one.exchanges, Log(self.log_level, {}),
         )  # fmt: skip
 
         def tick() -> None:
@@ -237,10 +240,16 @@ def test_nothing_is_taken_from_under_an_apply(layout: Layout, tmp_path: Path) ->
     assert upgraded.formers.taken is not None
 
 
-def test_pins_that_cannot_be_removed_are_no_harm(layout: Layout, tmp_path: Path) -> None:
+def test_pins_that_cannot_be_removed_are_no_harm(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     upgraded = Upgraded(layout, tmp_path, 1)
+    upgraded.log_level = INFO
     upgraded.formers.refuse = OSError(30, "Read-only file system")
     upgraded.start()
     upgraded.world.run(60)
     assert upgraded.confirmed() == 1
     assert not upgraded.left.held
+    said = capsys.readouterr().err
+    assert "former maps not removed" in said
+    assert "former maps removed" not in said
