@@ -78,6 +78,7 @@ def former(config: Config, members: Roster) -> dict[str, Any] | None:
             "peers": sorted(
                 entry.name if (entry := members.find(identity)) else keys.key_id(identity)
                 for identity in formers.identities()
+                if identity  # else its slot has been emptied
             ),
             "ends_seconds": round(max(0, formers.until - boot_ns()) / SECOND, 1),
         }

@@ -285,7 +285,7 @@ def _why(target: Target, peer: dict[str, Any] | None, seen: dict[str, Any]) -> t
         next_step = (
             "see that brined runs there with the same mesh secret, and that UDP to port"
             f" {seen['port']} passes between this host and"
-            f" {' or '.join(dict.fromkeys(places))}"
+            f" {' or '.join(dict.fromkeys(places)) or target.peer}"
         )
         return f"{silent}: there is no association with it", next_step
     next_step = (

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from brine import keys, probe, status, verify
-from brine.roster import Endpoint, Entry
+from brine import former, keys, probe, status, verify
+from brine.roster import Endpoint, Entry, Roster
 
 KEY = keys.show_key(b"\5" * 32)
 
@@ -123,6 +125,22 @@ def test_a_host_that_derives_in_a_process_says_so() -> None:
     assert "derived" not in status.render(seen())
 
 
+def test_former_associations_of_nobody_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of `brine peers apply` that was cut short has emptied the slot of one."""
+    left = SimpleNamespace(held={3: b"\5" * 32, 4: b""}, until=0, close=lambda: None)
+
+    def formers(*_: object) -> former.Formers:
+        made = former.Formers(Path("/nowhere"), Path("/nowhere"))
+        made.all.append(cast(former.Former, left))
+        return made
+
+    monkeypatch.setattr(status, "Formers", formers)
+    config: Any = SimpleNamespace(bpffs=None, paths=SimpleNamespace(control_lock=None))
+    shown = status.former(config, Roster((), ()))
+    assert shown is not None
+    assert shown["peers"] == [keys.key_id(b"\5" * 32)]
+
+
 def test_an_exchange_under_way_is_shown() -> None:
     running = {"running": True, "pid": 7, "version": "1", "exchanges": {"lab2": "traffic"}}
     assert "exchange under way: traffic" in status.render(seen(daemon=running))
@@ -168,6 +186,13 @@ def test_with_a_family_in_common_every_endpoint_is_named() -> None:
     both = ["192.0.2.2:4747", "[2001:db8::2]:4747"]
     (found,) = verify._unreached([target], seen(peers=[peer(endpoints=both, association=None)]))
     assert "between this host and 192.0.2.2:4747 or [2001:db8::2]:4747" in found["next_step"]
+
+
+def test_a_roaming_peer_never_heard_of_is_named() -> None:
+    target = verify.Target("lab2", ipaddress.ip_address("10.77.0.2"))
+    nowhere = peer(endpoint=None, endpoints=[], roaming=True, association=None)
+    (found,) = verify._unreached([target], seen(peers=[nowhere]))
+    assert found["next_step"].endswith("between this host and lab2")
 
 
 def entry(number: int) -> Entry:
