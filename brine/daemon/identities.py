@@ -144,7 +144,8 @@ class Identities:
             and self._outdated(peer.current)
             and self._table.by_number.get(peer.number) is peer
         ):
-            self._exchanges.initiate(peer, "identity", at_ease=True)
+            # What is revoked ends soon: no time for an endpoint that may be dark.
+            self._exchanges.initiate(peer, "identity", at_ease=not peer.current.revoked)
 
     def look_later(self, peer: Peer) -> None:
         """An association has been confirmed. Whether the peer turned to the identity that we

@@ -222,6 +222,26 @@ def test_retiring_replaces_before_it_ends(mesh: Rotating) -> None:
     assert mesh.lost() == 0
 
 
+def test_what_is_revoked_is_replaced_where_the_peer_is_reached(
+    mesh: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is near: an exchange that begins at another endpoint may be too late."""
+    begun: list[bool] = []
+
+    def note(_peer: Peer, _reason: str, *, at_ease: bool = False) -> None:
+        begun.append(at_ease)
+
+    monkeypatch.setattr(mesh.one.exchanges, "initiate", note)
+    mesh.stage(mesh.one)
+    mesh.tell()
+    mesh.flip(mesh.one)
+    mesh.world.run(1)
+    assert begun == [True]
+    mesh.retire(mesh.one)
+    mesh.world.run(1)
+    assert begun == [True, False]
+
+
 def test_a_host_that_the_roster_has_not_reached_is_still_talked_to(mesh: Rotating) -> None:
     """`two` knows nothing of the rotation: with the former identity there is still a way."""
     mesh.stage(mesh.one)
