@@ -63,6 +63,7 @@ def ask(peer: Peer, attempt: Attempt, send: Callable[[Endpoint], bool], tries: i
         assert attempt.endpoint is not None
         if send(attempt.endpoint):
             attempt.asked += 1
+            attempt.left = True
             return
         _go_on(peer, attempt)
 

@@ -146,7 +146,7 @@ class Exchanges:
         now = self._timers.now()
         self._forget_initiation(attempt)
         if now - attempt.started >= GIVE_UP or not endpoints.known(peer):
-            self._give_up(peer, "no answer" if attempt.asked else "no address or route to ask by")
+            self._give_up(peer, "no answer" if attempt.left else "no address or route to ask by")
             return
         cookie = None
         if peer.cookie is not None and now < peer.cookie[1]:

@@ -24,6 +24,7 @@ class Attempt:
     tries: int = 0  #: INITIATIONs sent
     endpoint: Endpoint | None = None  #: where the newest went (endpoints.py)
     asked: int = 0  #: and how many before it, it included, in a row
+    left: bool = False  #: any of them had an address and a route to leave by
     crossed: bool = False  #: the peer initiated meanwhile, and was not answered
 
 

@@ -246,6 +246,30 @@ def test_a_roaming_peer_is_looked_for_where_the_roster_says(layout: Layout) -> N
     assert home.reached[1] == rover.endpoint
 
 
+@pytest.mark.parametrize(
+    ("seconds", "cause"), [(30, "no answer"), (0, "no address or route to ask by")]
+)
+def test_giving_up_says_whether_it_could_ask(
+    mesh: Mesh,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+    cause: str,
+) -> None:
+    """The host has addresses for so long."""
+    one = mesh.one
+    one.exchanges._log = Log(WARNING, {})
+    mesh.world.carries = lambda *_: False
+    if seconds:
+        one.exchanges.initiate(one.peer(mesh.two), "asked for")
+        mesh.world.run(seconds)
+    monkeypatch.setattr(one, "source", lambda _to: None)
+    one.exchanges.initiate(one.peer(mesh.two), "asked for")
+    mesh.world.run(100)
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "given up" in line)
+    assert f'cause="{cause}"' in said
+
+
 # When this host's addresses change
 
 
