@@ -4,6 +4,8 @@ the roster says, and of a peer that roams its packets."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from brine import keys
 from brine.daemon.associations import Associations
 from brine.daemon.exchanges import Exchanges
@@ -11,21 +13,27 @@ from brine.daemon.identities import Identities
 from brine.daemon.journal import Log
 from brine.daemon.peers import Peer, PeerTable
 from brine.daemon.timers import SECOND, Timers
+from brine.locking import Busy, locked
 from brine.maps import Maps
 from brine.roster import Endpoint
 from brine.sources import Followed
 
 STAGGER = SECOND // 200  #: between exchanges that a change of addresses begins
+WAIT = SECOND // 4  #: until the maps may be written that somebody else was changing
 
 
 class Membership:
     """Keeps the table of peers and the maps the same."""
 
-    def __init__(self, maps: Maps, table: PeerTable, timers: Timers, log: Log) -> None:
+    def __init__(
+        self, maps: Maps, apply_lock: Path, table: PeerTable, timers: Timers, log: Log
+    ) -> None:
         self._maps = maps
+        self._apply_lock = apply_lock
         self._table = table
         self._timers = timers
         self._log = log
+        self._waiting: dict[Peer, Endpoint] = {}  # where they are, while the maps are others'
 
     def follow(
         self, identities: Identities, exchanges: Exchanges, associations: Associations
@@ -55,7 +63,24 @@ class Membership:
             self._table.move(known, entry.endpoint, endpoints)
 
     def moved(self, peer: Peer, endpoint: Endpoint) -> None:
-        """A roaming peer is elsewhere, or another is reached at another of its endpoints."""
+        """A roaming peer is elsewhere, or another is reached at another of its endpoints. Noted
+        once nobody else changes the maps: by then the slot may be another peer's."""
+        try:
+            with locked(self._apply_lock, wait=False):
+                self._waiting.pop(peer, None)
+                self._note(peer, endpoint)
+        except Busy:
+            if not self._waiting:
+                self._timers.after(WAIT, self._note_waiting)
+            self._waiting[peer] = endpoint
+
+    def _note_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for peer, endpoint in waiting.items():
+            if self._table.by_number.get(peer.number) is peer:
+                self.moved(peer, endpoint)
+
+    def _note(self, peer: Peer, endpoint: Endpoint) -> None:
         slot = self._maps.peer(peer.number)
         if slot is None or slot.identity not in peer.identities:
             return  # `brine peers apply` has just given it to another: a reload follows
@@ -63,8 +88,11 @@ class Membership:
         self._table.move(peer, endpoint)
         self._maps.write_peer(peer.number, slot.identity, endpoint, slot.roaming)
         self._maps.set_endpoint(endpoint.address, peer.number)
-        if former is not None and not self._table.at(former.address):
-            self._maps.delete_endpoint(former.address)
+        if former is not None and former.address != endpoint.address:
+            if there := self._table.at(former.address):
+                self._maps.set_endpoint(former.address, there[0].number)
+            else:
+                self._maps.delete_endpoint(former.address)
         self._log.info("peer moved", peer=peer.name, endpoint=endpoint)
 
     def look_again(self, found: Followed, exchanges: Exchanges) -> None:

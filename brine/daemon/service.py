@@ -73,7 +73,8 @@ class Service:
         self._timers = Timers(boot_ns)
         self.loop = Loop(self._timers)
         self._table = PeerTable()
-        self._membership = Membership(maps, self._table, self._timers, log)
+        lock = config.paths.apply_lock
+        self._membership = Membership(maps, lock, self._table, self._timers, log)
         self._state_file = state.StateFile(config.paths.daemon_state)
         self._last_save = 0
         self._event: type[ctypes.Structure] = maps.layout.event
@@ -133,7 +134,7 @@ class Service:
             rekey_interval,
         )
         self._handover = Handover(
-            formers, maps, config.paths.apply_lock, self._table, self._timers, self._exchanges, log
+            formers, maps, lock, self._table, self._timers, self._exchanges, log
         )
         self._identities = Identities(
             credentials, members, self._table, self._timers, self._associations, self._exchanges
@@ -235,9 +236,6 @@ class Service:
         self._addresses.close()
         self._underlay.close()
         self._injector.close()
-        if self._ring is not None:
-            self.loop.forget(self._ring)
-            self._ring.close()
         self.loop.close()
 
     def _begin_anew(self, reason: str) -> None:

@@ -4,17 +4,20 @@ simulated time."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brine.daemon import endpoints
 from brine.daemon.exchanges import GIVE_UP, JITTER, RETRY
-from brine.daemon.journal import ERROR, Log
+from brine.daemon.journal import ERROR, WARNING, Log
 from brine.daemon.liveness import DEAD, TICK
 from brine.daemon.membership import Membership
+from brine.daemon.peers import Peer
 from brine.daemon.timers import SECOND
 from brine.layout import Layout
+from brine.locking import locked
 from brine.records import PeerEntry
 from brine.roster import Endpoint, parse_endpoint
 from brine.sources import Followed, Sources
@@ -278,6 +281,7 @@ class Written:
 
     def __init__(self, host: Host) -> None:
         self.peers: dict[int, Endpoint | None] = {}
+        self.endpoints: dict[Any, int] = {}
         self.identities = {peer.number: peer.identity for peer in host.table}
 
     def peer(self, number: int) -> PeerEntry | None:
@@ -289,10 +293,20 @@ class Written:
     ) -> None:
         self.peers[number] = endpoint
 
-    def set_endpoint(self, _address: Any, _number: int) -> None: ...
+    def set_endpoint(self, address: Any, number: int) -> None:
+        self.endpoints[address] = number
 
     def delete_endpoint(self, address: Any) -> None:
         raise AssertionError(f"{address} is still one of a peer's")
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "apply.lock"
+
+
+def member(host: Host, maps: Any, lock: Path) -> Membership:
+    return Membership(maps, lock, host.table, host.timers, Log(ERROR, {}))
 
 
 def followed(families: set[int], renamed: set[int]) -> Followed:
@@ -310,12 +324,12 @@ def followed(families: set[int], renamed: set[int]) -> Followed:
     ],
 )
 def test_the_choice_is_looked_at_again(
-    mesh: Mesh, families: set[int], renamed: set[int], moves: bool, begins: bool
+    mesh: Mesh, lock: Path, families: set[int], renamed: set[int], moves: bool, begins: bool
 ) -> None:
     mesh.talk(5)
     one = mesh.one
     maps: Any = Written(one)
-    membership = Membership(maps, one.table, one.timers, Log(ERROR, {}))
+    membership = member(one, maps, lock)
     before = one.sent("initiation")
     membership.look_again(followed(families, renamed), one.exchanges)
     assert maps.peers == ({TO_TWO: mesh.two.others[0]} if moves else {})
@@ -323,23 +337,57 @@ def test_the_choice_is_looked_at_again(
     assert (one.sent("initiation") > before) is begins
 
 
-def test_nobody_is_told_who_hears_nothing_of_this_host(mesh: Mesh) -> None:
+def test_nobody_is_told_who_hears_nothing_of_this_host(mesh: Mesh, lock: Path) -> None:
     maps: Any = Written(mesh.one)
-    membership = Membership(maps, mesh.one.table, mesh.one.timers, Log(ERROR, {}))
-    membership.look_again(followed({6}, set()), mesh.one.exchanges)
+    member(mesh.one, maps, lock).look_again(followed({6}, set()), mesh.one.exchanges)
     mesh.world.run(2)
     assert maps.peers == {TO_TWO: mesh.two.others[0]}
     assert mesh.one.messages == []
 
 
-def test_a_slot_that_is_another_peers_by_now_is_left_alone(mesh: Mesh) -> None:
+def test_a_slot_that_is_another_peers_by_now_is_left_alone(mesh: Mesh, lock: Path) -> None:
     maps: Any = Written(mesh.one)
     maps.identities[TO_TWO] = b"\3" * 32
     two = mesh.one.peer(mesh.two)
-    membership = Membership(maps, mesh.one.table, mesh.one.timers, Log(ERROR, {}))
-    membership.moved(two, mesh.two.others[0])
+    member(mesh.one, maps, lock).moved(two, mesh.two.others[0])
     assert maps.peers == {}
     assert two.endpoint == mesh.two.endpoint
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "moved again", "given away", "removed"])
+def test_while_the_maps_are_being_changed_a_move_waits(
+    mesh: Mesh, lock: Path, meanwhile: str
+) -> None:
+    """Else it would write what a slot bore before into one that is another peer's."""
+    maps: Any = Written(mesh.one)
+    two = mesh.one.peer(mesh.two)
+    membership = member(mesh.one, maps, lock)
+    elsewhere = mesh.two.others[0]
+    with locked(lock):
+        membership.moved(two, elsewhere)
+        mesh.world.run(5)
+        assert maps.peers == {}
+        if meanwhile == "moved again":
+            elsewhere = parse_endpoint("203.0.113.9:4747")
+            membership.moved(two, elsewhere)
+        elif meanwhile == "given away":
+            maps.identities[TO_TWO] = b"\3" * 32
+        elif meanwhile == "removed":
+            mesh.one.table.remove(two)
+    mesh.world.run(1)
+    moved = meanwhile in ("nothing", "moved again")
+    assert maps.peers == ({TO_TWO: elsewhere} if moved else {})
+    assert two.endpoint == (elsewhere if moved else mesh.two.endpoint)
+
+
+def test_who_is_left_at_an_address_is_listed_there(mesh: Mesh, lock: Path) -> None:
+    maps: Any = Written(mesh.one)
+    two, address = mesh.one.peer(mesh.two), mesh.two.endpoint.address
+    neighbour = Peer(7, b"\7" * 32, "neighbour", Endpoint(address, 1), roaming=False)
+    mesh.one.table.add(neighbour)
+    mesh.one.table.move(two, two.endpoint, mesh.two.others)
+    member(mesh.one, maps, lock).moved(two, mesh.two.others[0])
+    assert maps.endpoints == {mesh.two.others[0].address: TO_TWO, address: 7}
 
 
 def test_an_exchange_tells_the_peer(mesh: Mesh) -> None:
