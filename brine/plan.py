@@ -102,7 +102,7 @@ def plan_tables(
     numbers = _numbers(slots, {peer.number for peer in known.values()}, max_peers)
     peers: dict[int, PeerEntry] = {}
     routes: dict[Network, int] = dict.fromkeys(roster.networks, values.nobody)
-    endpoints: dict[Address, int] = {}
+    listed: dict[Address, list[int]] = {}
     renamed = set()
     for entry, slot, number in zip(entries, slots, numbers, strict=True):
         identity = entry.public_key or b""
@@ -115,8 +115,7 @@ def plan_tables(
             routes[prefix] = number + outside
         for each in (*entry.endpoints, endpoint):
             if each is not None:
-                # Behind one address there may be two hosts; either will do.
-                endpoints.setdefault(each.address, number)
+                listed.setdefault(each.address, []).append(number)
     if own is not None:
         routes.update((ipaddress.ip_network(address), values.own) for address in own.addresses)
     if len(routes) > ROUTES_LIMIT:
@@ -124,6 +123,11 @@ def plan_tables(
             f"the roster has {len(routes)} prefixes, but there is room for {ROUTES_LIMIT}",
             "join allowed IPs to larger prefixes",
         )
+    # Behind one address there may be two hosts; either will do, so that it stays as it is.
+    endpoints = {
+        address: now if (now := current.endpoints.get(address)) in there else there[0]
+        for address, there in listed.items()
+    }
     return Tables(peers, routes, endpoints, frozenset(renamed))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brine import plan, sources
@@ -109,6 +109,7 @@ def test_a_changed_key_is_another_peer() -> None:
 @given(
     st.lists(st.sets(st.integers(2, 40), max_size=12), min_size=1, max_size=8),
 )
+@settings(deadline=None)
 def test_numbers_are_stable_and_unique(rosters: list[set[int]]) -> None:
     current = Tables()
     for members in rosters:
@@ -215,6 +216,16 @@ def test_two_peers_behind_one_address() -> None:
         roster(entry(1), entry(2, endpoint="192.0.2.9:1"), entry(3, endpoint="192.0.2.9:2"))
     )
     assert list(map(str, made.endpoints)) == ["192.0.2.9"]
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+def test_whose_an_address_of_two_is_stays_as_it_is(owner: int) -> None:
+    """brined lists who has moved there last."""
+    members = roster(entry(1), entry(2, endpoint="192.0.2.9:1"), entry(3, endpoint="192.0.2.9:2"))
+    made = tables(members)
+    assert set(made.peers) == {0, 1}
+    endpoints = dict.fromkeys(made.endpoints, owner)
+    assert tables(members, dataclasses.replace(made, endpoints=endpoints)).endpoints == endpoints
 
 
 def test_the_device_has_addresses_and_routes_with_sources() -> None:
