@@ -14,10 +14,18 @@ The daemon of the former maps is gone, so nobody makes this host's next key of t
 associations: the last of their boxes closes PAIR_RECEIVE_SECONDS after the newer programs
 took over. Then they are of no use, whatever the peers did.
 
-All that is read of former maps is found by their own BTF. Any two versions must agree that
-there are: peer.identity; association.state, .peer and .local_index; control_request.operation
-and .association with CONTROL_ERASE; the enumerators ASSOCIATION_FREE and
-PAIR_RECEIVE_SECONDS; the slots and programs of bpf/former.h.
+All that is read of maps of another version is found by their own BTF. Any two versions must
+agree that there are, by these names:
+
+    of former maps      peers, associations, config, peer_states (in mapped memory), and the BTF
+                        that config was made with; peer.identity; association.state, .peer and
+                        .local_index, the secrets behind .secret; control_request.operation and
+                        .association with CONTROL_ERASE; the enumerators ASSOCIATION_FREE,
+                        CONTROL_DONE, CONTROL_AGAIN and PAIR_RECEIVE_SECONDS
+    to hand on          the slots and programs of bpf/former.h. An array takes programs of one
+                        kind: `open` is an XDP program for packets in fragments (xdp.frags)
+    to fill new maps    (migration.copy_tables) what peers, routes, endpoints and config hold,
+                        with PEER_ROAMING, route_key, route_value and endpoint
 """
 
 from __future__ import annotations
@@ -84,12 +92,18 @@ def end(bpffs: Path, lock: Path, keep: int = 0) -> None:
 
 
 def retire(directory: Path, lock: Path) -> None:
-    """Erase the associations of maps that are no longer used, then the pins."""
-    # Incomplete pins: then there never was an association.
-    with contextlib.suppress(BrineError), Maps.open(directory, lock) as maps:
-        if (directory / "control").exists():
-            for number in maps.associations_in_use():
-                maps.erase(number)
+    """Erase the associations of maps that are no longer used, then the pins.
+
+    :raises BrineError: if the control program cannot be called: the pins stay, with the keys.
+    """
+    try:
+        left = Former(directory, lock)
+    except BrineError:
+        pass  # pins that are not whole: then there never was an association
+    else:
+        with contextlib.closing(left):
+            if (directory / "control").exists():
+                left.erase_all()
     pins.delete(directory)
 
 
@@ -107,11 +121,14 @@ class Former:
         self.until = pins.until(directory) or 0
         self._maps = Maps.open(directory, lock)
         try:
-            identities = {number: peer.identity for number, peer in self._maps.peers().items()}
+            identities = self._maps.identities()
             in_use = self._maps.associations_in_use()
         except FileNotFoundError:  # they are being taken away
             self._maps.close()
             raise StaleMaps from None
+        except BaseException:
+            self._maps.close()
+            raise
         self.indices = {local_index for _peer, local_index in in_use.values()}
         self.held = {number: identities.get(peer, b"") for number, (peer, _index) in in_use.items()}
 

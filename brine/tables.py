@@ -132,6 +132,16 @@ class TableMaps:
         slots = ((number, self.peer(number)) for number in range(self.max_peers))
         return {number: peer for number, peer in slots if peer is not None}
 
+    def identities(self) -> dict[int, bytes]:
+        """Those in the slots in use, by number, and nothing else: also of maps whose layout is
+        another one's."""
+        found = {}
+        for number in range(self.max_peers):
+            peer: Any = self.layout.peer.from_buffer_copy(self._read("peers", number))
+            if any(identity := bytes(peer.identity)):
+                found[number] = identity
+        return found
+
     def peer(self, number: int) -> PeerEntry | None:
         """The slot of that number, if it is in use."""
         peer: Any = self.layout.peer.from_buffer_copy(self._read("peers", number))

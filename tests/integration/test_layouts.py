@@ -18,7 +18,7 @@ from brine import dataplane, former, gate, pins, probe
 from brine.errors import BrineError
 from brine.libbpf import Map, Program
 from brine.maps import Maps, pin_directory
-from brine.records import StaleMaps, boot_ns
+from brine.records import boot_ns
 from tests.bpf.other_layout import build_other_layout
 from tests.integration.conftest import Make
 from tests.integration.hosts import Host, eventually, roster_of
@@ -234,23 +234,6 @@ def test_with_other_settings_there_are_no_former_programs(
     assert pins.formers(one.config.bpffs)
     assert apply(one, copy_dscp=False)["changed"]
     assert not pins.formers(one.config.bpffs)
-
-
-def test_what_is_opened_late_is_of_the_same_maps(make: Make) -> None:
-    """Or nothing: other maps may bear the name by then."""
-    (one,) = make(1)
-    one.kill()
-    lock = one.config.paths.control_lock
-    directory = pin_directory(one.config.bpffs)
-    with Maps.open(directory, lock) as maps, Maps.open(directory, lock) as others:
-        assert apply(one, max_peers=one.config.max_peers + 1)["changed"]
-        assert pin_directory(one.config.bpffs) == directory
-        with pytest.raises(StaleMaps):
-            maps.peers()
-        directory.rename(directory.with_name("v0"))
-        with pytest.raises(StaleMaps):
-            others.peers()
-        directory.with_name("v0").rename(directory)
 
 
 def test_former_maps_that_cannot_be_opened_are_not_passed_over(
