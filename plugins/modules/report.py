@@ -33,6 +33,8 @@ options:
       - How to take a host that answers neither Ansible nor any other host through the mesh. With it,
         O(results) are what M(brine.mesh.verify) returned, and each finding is told of the host that
         is to be mended, if several hosts have asked one that is down.
+      - V(warn) has a member that is down be no reason to stop, as long as any other host answers. One that
+        answers others, but not Ansible, always is.
       - The report is then shown, and the task does not fail, so that the play can stop on the hosts of
         RV(amiss), and on no host that is well.
     type: str

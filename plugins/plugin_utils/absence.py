@@ -57,7 +57,8 @@ def attribute(findings: Iterable[Entry], answers: Answers, fatal: bool) -> list[
     """The findings, each under the host that is to be mended: what many hosts say of a member
     that is down becomes one of that member, and what they say of one that is up tells so.
 
-    fatal: of a member that is down.
+    fatal: whether one is that a member is down. It always is if nobody has answered: then the
+    play has shown nothing.
     """
     away = answers.silent | answers.dropped
     asked_by: dict[str, dict[str, None]] = {  # in the order of the findings
@@ -73,7 +74,10 @@ def attribute(findings: Iterable[Entry], answers: Answers, fatal: bool) -> list[
         else:
             found.append(entry)
     for peer, hosts in asked_by.items():
-        found.append({"host": peer, **absent(peer in answers.silent, hosts, fatal)})
+        if answers.answered:
+            found.append({"host": peer, **absent(peer in answers.silent, hosts, fatal)})
+        else:
+            found.append({"host": peer, **unasked()})
     for host in sorted(answers.silent - set(asked_by)):
         found.append(
             {
@@ -83,7 +87,6 @@ def attribute(findings: Iterable[Entry], answers: Answers, fatal: bool) -> list[
                     "it does not answer Ansible, though"
                     f" {names(sorted(answers.reached[host]))} can reach it through the mesh",
                     "see why the controller cannot log in there",
-                    fatal,
                 ),
             }
         )
@@ -108,6 +111,13 @@ def absent(silent: bool, asked_by: Iterable[str], fatal: bool) -> Entry:
         "see whether it runs and has its network; if it is gone for good, brine.mesh.remove_hosts"
     )
     return {**finding("absent", cause, next_step, fatal)}
+
+
+def unasked() -> Entry:
+    """What is said of each member if none has answered."""
+    cause = "no host of this play answers Ansible, so it has shown nothing of the mesh"
+    next_step = "see whether the controller has its network and may log in, then whether they run"
+    return {**finding("absent", cause, next_step)}
 
 
 def known(peer: str, answers: Answers) -> str:

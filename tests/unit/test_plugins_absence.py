@@ -54,6 +54,19 @@ def test_it_is_told_also_if_nobody_asked_it_through_the_mesh() -> None:
     assert "no host has asked it" in found["cause"]
 
 
+def test_a_play_that_nobody_answers_has_shown_nothing() -> None:
+    """All are silent, or the others dropped out before."""
+    for in_play in ("abc", "bc"):
+        results: dict[str, dict[str, t.Any]] = {"a": {}, "b": OFF, "c": OFF}
+        if "a" in in_play:
+            results["a"] = OFF
+        found = attribute([], Answers.of(HOSTS, in_play, results), fatal=False)
+        assert [entry["host"] for entry in found] == list(HOSTS)
+        assert all(entry["fatal"] for entry in found)
+        assert all("it has shown nothing of the mesh" in entry["cause"] for entry in found)
+        assert not any("remove_hosts" in entry["next_step"] for entry in found)
+
+
 def test_a_member_that_is_up_is_a_finding_of_who_asked() -> None:
     answers = Answers.of(
         HOSTS, HOSTS, {"a": asked(c=False), "b": asked(c=True), "c": asked(a=True, b=True)}
@@ -65,10 +78,11 @@ def test_a_member_that_is_up_is_a_finding_of_who_asked() -> None:
 
 def test_one_that_ansible_alone_cannot_reach_is_up() -> None:
     answers = Answers.of(HOSTS, HOSTS, {"a": asked(c=False), "b": asked(c=True), "c": OFF})
-    vain, connection = attribute([in_vain("a", "c")], answers, fatal=True)
+    vain, connection = attribute([in_vain("a", "c")], answers, fatal=False)
     assert vain["host"] == "a"
     assert vain["cause"].endswith("c is up, b can reach it")
     assert (connection["host"], connection["check"]) == ("c", "connection")
+    assert connection["fatal"]
     assert "though b can reach it through the mesh" in connection["cause"]
 
 

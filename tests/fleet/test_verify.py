@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`verify.yml` on simulated hosts: when it fails for members that do not answer, and when not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.fleet import Fleet
+from tests.labs import Played
+
+VERIFY = "playbooks/verify.yml"
+WARN = ("-e", "verify_absent=warn")
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("fleet"), 3) as fleet:
+        played, _ = fleet.play()
+        assert played.status == 0, played.output
+        yield fleet
+
+
+@contextlib.contextmanager
+def off(fleet: Fleet, names: list[str]) -> Iterator[None]:
+    files = [fleet.host(name).directory / "off" for name in names]
+    for file in files:
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
+
+
+def failed(played: Played) -> set[str]:
+    """The hosts that the play failed on."""
+    return {host for host, figures in played.recap().items() if figures["failed"]}
+
+
+def test_one_that_is_off_may_be_only_warned_of(mesh: Fleet) -> None:
+    with off(mesh, mesh.names[2:]):
+        played, _ = mesh.play(*WARN, playbook=VERIFY)
+    assert played.status == 0, played.output
+    assert f"{mesh.names[2]}: absent:" in played.output
+
+
+def test_a_play_that_nobody_answers_fails(mesh: Fleet) -> None:
+    """As from a controller without a network, whatever else is only warned of."""
+    with off(mesh, mesh.names):
+        played, _ = mesh.play(*WARN, playbook=VERIFY)
+    assert played.status != 0, played.output
+    assert failed(played) == set(mesh.names)
+    assert "3 problems" in played.output
+    assert "Well: none" in played.output
+
+
+def test_one_that_ansible_alone_cannot_reach_fails_the_play(mesh: Fleet) -> None:
+    name = mesh.names[1]
+    variables = mesh.inventory / "host_vars" / f"{name}.yml"
+    variables.parent.mkdir()
+    variables.write_text(
+        "ansible_connection: ssh\nansible_ssh_common_args: -o ProxyCommand=false\n"
+    )
+    played, _ = mesh.play(*WARN, playbook=VERIFY)
+    variables.unlink()
+    assert played.status != 0, played.output
+    assert failed(played) == {name}
+    assert "connection: it does not answer Ansible, though" in played.output
