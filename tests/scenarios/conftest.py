@@ -15,21 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.backlog import long_backlog
 from tests.labs import HOSTS, Lab
 
 RELEASES = {"bookworm", "trixie"}
 
-# All hosts of a lab share this machine's CPUs, and a queue on each that holds a thousand
-# packets: a machine that is busy with something else loses there what no host has lost.
-BACKLOG = Path("/proc/sys/net/core/netdev_max_backlog")
-
 
 @pytest.fixture(scope="session", autouse=True)
-def _long_queues() -> Iterator[None]:
-    before = BACKLOG.read_text()
-    BACKLOG.write_text("30000")
-    yield
-    BACKLOG.write_text(before)
+def _long_backlog() -> Iterator[None]:
+    with long_backlog():
+        yield
 
 
 @pytest.fixture(scope="session")
