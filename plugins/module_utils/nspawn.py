@@ -13,6 +13,7 @@ that several labs run side by side:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -86,7 +87,7 @@ Host *
 def running_hosts(lab: str) -> list[str]:
     """Names of the running hosts of `lab`."""
     names = sorted(path.name for path in (RUNTIME / lab).glob("*"))
-    return [name for name in names if Host(lab, name).supervisor_pid() is not None]
+    return [name for name in names if Host(lab, name).is_supervised()]
 
 
 class Host:
@@ -131,8 +132,8 @@ class Host:
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
             ).pid
 
-    def supervisor_pid(self) -> int | None:
-        """Process id of the living supervisor, or None if there is none, or none yet.
+    def is_supervised(self) -> bool:
+        """Whether a supervisor lives, also one that has only just begun.
 
         It holds a lock for as long as it lives, so a stale file of a dead
         supervisor, or of an earlier boot of this machine, misleads nobody.
@@ -141,12 +142,18 @@ class Host:
             with (self.runtime / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return None
+            return False
         except BlockingIOError:
-            # One that starts has locked the file before it writes it.
-            text = (self.runtime / "lock").read_text()
-            return int(text) if text else None
-        return None
+            return True
+        return False
+
+    def supervisor_pid(self) -> int | None:
+        """Process id of the living supervisor, or None if there is none, or none yet."""
+        if not self.is_supervised():
+            return None
+        # One that starts has locked the file before it writes it.
+        text = (self.runtime / "lock").read_text()
+        return int(text) if text else None
 
     def leader(self) -> int | None:
         """Process id of the host's init once it has booted, else None."""
@@ -183,12 +190,16 @@ class Host:
             time.sleep(0.02)
 
     def stop(self, seconds: float = 60) -> None:
-        """Pull the plug and wait until nothing of the running host is left."""
-        pid = self.supervisor_pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
+        """Pull the plug and wait until nothing of the running host is left. A supervisor that
+        has only just begun is told as soon as it can be."""
+        told: int | None = None
         deadline = time.monotonic() + seconds
-        while self.supervisor_pid() is not None:
+        while self.is_supervised():
+            pid = self.supervisor_pid()
+            if pid is not None and pid != told:
+                with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                    os.kill(pid, signal.SIGTERM)
+                told = pid
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not stop; its supervisor is process {pid}")
+                raise RuntimeError(f"{self.name} does not stop; its supervisor is process {told}")
             time.sleep(0.02)
