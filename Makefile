@@ -53,7 +53,7 @@ lab-clean: lab-down ## Remove the lab and the image cache
 	  "Next: make lab-down LAB=NAME" >&2; exit 1; }
 	rm -rf --one-file-system /var/cache/brine-lab
 
-test: lint test-collection test-fast test-lab ## Every check but those in virtual machines
+test: lint test-collection test-fast test-lab ## Every check but `count` and those in virtual machines
 
 test-collection: bootstrap-collection ## Hold the built collection against Galaxy's rules
 	scripts/collection/check
