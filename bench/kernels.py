@@ -97,7 +97,7 @@ def wireguard(sides: Sides) -> Iterator[str]:
                 )
             yield network
         finally:
-            for side in sides:  # as far as it was made: a failure before tells more than one here
+            for side in sides:  # it may not be there: what kept it from being made tells more
                 side.run(f"ip link delete wg0 || true; rm -f {key}")
 
 
@@ -124,7 +124,7 @@ def esp(sides: Sides) -> Iterator[str]:
                 )
             yield network
         finally:
-            for side in sides:  # likewise
+            for side in sides:  # the address may not be there: why not tells more than its absence
                 side.run(
                     "ip xfrm policy flush", "ip xfrm state flush",
                     f"ip address delete {side.address(network)}/24 dev eth0 || true",
