@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -85,6 +88,25 @@ def test_every_setting_that_a_document_names_exists(path: Path) -> None:
         known.update(*(SETTING.findall(book.read_text()) for book in ROOT.glob(pattern)))
     built, _heading, _planned = path.read_text().partition("## Specified, not built yet")
     assert set(SETTING.findall(built)) <= known
+
+
+@pytest.mark.parametrize("playbook", ["peers", "site", "uninstall", "verify"])
+def test_a_play_validates_what_roles_share_and_no_more(playbook: str) -> None:
+    """Each such task costs time on every host, and what they do not share is empty, or such as
+    their module checks too."""
+    listed = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("-i", "inventories/lab", "--list-tasks", f"playbooks/{playbook}.yml"),
+        ],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    roles = re.findall(r"brine\.mesh\.(\w+) : Validating arguments", listed)
+    assert set(roles) == {"brine"}
 
 
 @pytest.mark.parametrize("module", MODULES)
