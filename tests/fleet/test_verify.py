@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,31 @@ def test_one_that_ansible_alone_cannot_reach_fails_the_play(mesh: Fleet) -> None
     assert played.status != 0, played.output
     assert failed(played) == {name}
     assert "connection: it does not answer Ansible, though" in played.output
+
+
+def test_meshes_keep_their_journals_apart(mesh: Fleet, tmp_path: Path) -> None:
+    """Of hosts of one name, which only the place of their keys tells apart."""
+    name = mesh.names[0]
+    running = mesh.host(name).daemon / "cmdline"
+    kept = running.read_bytes()
+    running.unlink()
+    cache = ("-e", f"brine_cache={tmp_path}")
+    first, _ = mesh.play(*cache, playbook=VERIFY)
+    second, _ = mesh.play(
+        *cache, "-e", f"brine_public_key_store={tmp_path}/other/public_keys", playbook=VERIFY
+    )
+    running.write_bytes(kept)
+    places = [logs(first), logs(second)]
+    assert [place.parent for place in places] == [tmp_path / "logs"] * 2
+    assert places[0].name.startswith(f"{mesh.inventory.name}-")
+    assert places[1].name.startswith("other-")
+    for place in places:
+        assert "a journal of a simulated host" in (place / f"{name}.log").read_text()
+
+
+def logs(played: Played) -> Path:
+    """Where a play that failed says it has put journals."""
+    assert played.status != 0, played.output
+    told = re.search(r"Logs of these hosts are in (\S+)", played.output)
+    assert told is not None, played.output
+    return Path(told.group(1))

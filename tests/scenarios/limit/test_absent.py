@@ -34,8 +34,9 @@ def test_verify_and_status_change_nothing(mesh: Lab) -> None:
 
 
 def test_verify_names_what_is_amiss_and_keeps_the_logs(mesh: Lab) -> None:
-    log = Path.home() / ".cache/brine/logs/lab2.log"
-    log.unlink(missing_ok=True)
+    kept = Path.home() / ".cache/brine/logs"
+    for former in kept.glob(f"{mesh.name}-*/lab2.log"):
+        former.unlink()
     mesh.run("lab2", "systemctl stop brined")
     try:
         played = mesh.play(VERIFY, "-vvv")
@@ -44,6 +45,8 @@ def test_verify_names_what_is_amiss_and_keeps_the_logs(mesh: Lab) -> None:
     assert played.status != 0
     assert "daemon: brined does not run" in played.output
     assert failed(played) == {"lab2"}
+    (log,) = kept.glob(f"{mesh.name}-*/lab2.log")
+    assert f"Logs of these hosts are in {log.parent}\n" in played.output
     assert "brined" in log.read_text()
 
 
