@@ -23,9 +23,10 @@ from tests.fleet.show import show
 Answer = tuple[int, str, str]  #: exit status, standard output, standard error
 
 BRINE = "/opt/brine/venv/bin/brine"
-VERBS = ("identity ensure", "dataplane apply", "peers apply", "verify")
+VERBS = ("identity ensure", "dataplane apply", "peers apply", "verify", "gate")
 UNITS = Path("/etc/systemd/system")
 DAEMON = "brined.service"
+LIFELINE = "brine-lifeline"
 CONTROL_SOCKET = Path("/run/brine/control.sock")
 
 
@@ -34,10 +35,14 @@ class Unknown(Exception):
 
 
 class Commands:
-    def __init__(self, kernel: Kernel, fault: str | None, daemon_pid: int) -> None:
+    def __init__(
+        self, kernel: Kernel, fault: str | None, daemon_pid: int, cut: str | None = None
+    ) -> None:
+        """fault, cut: the beginning of a command that fails, and of one that cuts the host off."""
         self._kernel = kernel
         self._memory = kernel.memory
         self._fault = fault
+        self._cut = cut
         self._daemon_pid = daemon_pid
 
     def run(self, given: str | Sequence[str]) -> Answer:
@@ -47,14 +52,17 @@ class Commands:
         words = shlex.split(given) if isinstance(given, str) else list(map(os.fspath, given))
         program, arguments = words[0], words[1:]
         name = os.path.basename(program)
-        if self._fault and " ".join([name, *arguments]).startswith(self._fault):
+        line = " ".join([name, *arguments])
+        if self._cut and line.startswith(self._cut):
+            self._kernel.cut_off()
+        if self._fault and line.startswith(self._fault):
             return self._fail(name)
         if program == BRINE:
             return self._brine(arguments)
         if name == "systemctl":
             return self._systemctl(*arguments)
-        if name == "systemd-run":
-            return 0, "", ""
+        if name == "systemd-run" and f"--unit={LIFELINE}" in arguments:
+            return self._arm()
         if arguments[:2] == ["-m", "venv"]:
             return _make_environment(Path(arguments[-1]))
         if name == "python" and arguments[0].endswith(".whl/pip") and "install" in arguments:
@@ -77,11 +85,21 @@ class Commands:
 
     # systemd
 
+    def _arm(self) -> Answer:
+        if LIFELINE in self._active():
+            return 1, "", f"Unit {LIFELINE}.timer was already loaded."
+        self._memory.store("active", self._active() | {LIFELINE})
+        return 0, "", ""
+
     def _systemctl(self, verb: str, *arguments: str) -> Answer:
         if verb == "daemon-reload":
+            self._memory.store("reloads", self._memory.load("reloads", 0) + 1)
             return 0, "", ""
         if verb == "show" and arguments[0] == "--property=MainPID":
             return 0, f"{self._pid(arguments[-1])}\n", ""
+        if verb == "is-active":
+            active = any(unit.partition(".")[0] in self._active() for unit in arguments[1:])
+            return (0, "", "") if active else (3, "", "")
         unit = arguments[0]
         verbs: dict[str, Callable[[str], Answer]] = {
             "show": self._show,
@@ -150,9 +168,12 @@ class Commands:
 
     def _stop(self, unit: str) -> Answer:
         """Of the timer and the service of the lifeline, which need not be there."""
-        if not unit.startswith("brine-lifeline."):
+        if not unit.startswith(f"{LIFELINE}."):
             raise Unknown(f"a simulated host stops no {unit}")
-        return 5, "", f"Unit {unit} not loaded."
+        if LIFELINE not in self._active():
+            return 5, "", f"Unit {unit} not loaded."
+        self._memory.store("active", self._active() - {LIFELINE})
+        return 0, "", ""
 
 
 def _make_environment(environment: Path) -> Answer:

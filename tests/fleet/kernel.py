@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brine import dataplane, guard, identity, loader, plan, reconcile, status, survey, verify
+from brine import dataplane, guard, identity, keys, loader, plan, reconcile, status, survey, verify
 from brine import roster as rosters
 from brine.config import DEVICE, INSIDE, OVERHEAD, Config, Paths
 from brine.errors import BrineError
@@ -84,6 +84,11 @@ class Kernel:
         # Descriptors reach out of the root that this process is about to enter.
         self.memory = Place(host.memory)
         self._others = Place(host.fleet / "hosts")
+        self._name = host.name
+
+    def cut_off(self) -> None:
+        """The answer to what is asked now is the last one that the controller gets."""
+        self._others.write(f"{self._name}/cut_off", b"")
 
     def install(self) -> None:
         """Have `brine`, in this process, find this kernel."""
@@ -140,13 +145,17 @@ class Kernel:
         return reconcile._answer(roster, own, _VALUES, current, wanted, notes)
 
     def status(self, config: Config) -> dict[str, Any]:
-        """status.collect, as far as `brine verify` reads it."""
+        """status.collect, as far as `brine verify` and `brine gate` read it."""
         there = bool(self.memory.load("dataplane", []))
         state: State = self.memory.load("state", NOTHING)
         members = rosters.load(config.paths.roster)
         entries = {key: entry for entry in members.entries for key in entry.public_keys}
         names = {key: entry.name for key, entry in entries.items()}
+        received = self.memory.load("received", {})
         return {
+            "key_id": keys.key_id(identity.load(config.paths).public),
+            "former": None,
+            "drops": {},
             "xdp_mode": _MODE if there else None,
             "mtu": config.mtu or _UNDERLAY_MTU - OVERHEAD if there else None,
             "port": config.port,
@@ -163,6 +172,8 @@ class Kernel:
                         )
                     ],
                     "association": None,
+                    "last_received_seconds": None,
+                    "received_packets": received.get(plan.show_name(one.identity, names), 0),
                 }
                 for one in state.tables.peers.values()
             ],
@@ -175,12 +186,15 @@ class Kernel:
         """verify.echo, which waits for nobody."""
         del seconds
         own = identity.load(Paths()).public
+        received = self.memory.load("received", {})
         for target in targets:
             theirs = self._others.load(f"{target.peer}/memory/identities", set())
             runs = self._others.exists(f"{target.peer}/memory/daemon/cmdline")
             off = self._others.exists(f"{target.peer}/off")
             if own in theirs and runs and not off and self.daemon_runs():
                 target.rtt = _RTT
+                received[target.peer] = received.get(target.peer, 0) + 1
+        self.memory.store("received", received)
 
 
 def _text(lines: list[str]) -> str:

@@ -6,6 +6,8 @@ hosts/NAME/root/    what the host has on its disk and in /run; the machine's /us
 hosts/NAME/memory/  what a real host would keep in its kernel and its processes
 hosts/NAME/off      it cannot be reached
 hosts/NAME/fault    this command fails there
+hosts/NAME/cut      once this command has run, the controller cannot reach it
+hosts/NAME/cut_off  so it has, and its peers still can
 blobs/              large files that hosts were sent, which they share as hard links
 """
 
@@ -68,12 +70,21 @@ class SimulatedHost:
 
     @property
     def is_off(self) -> bool:
-        return (self.directory / "off").exists()
+        """For the controller."""
+        return any((self.directory / name).exists() for name in ("off", "cut_off"))
 
     @property
     def fault(self) -> str | None:
         """The beginning of a command that fails here."""
-        path = self.directory / "fault"
+        return self._told("fault")
+
+    @property
+    def cut(self) -> str | None:
+        """The beginning of a command that works, and cuts the host off."""
+        return self._told("cut")
+
+    def _told(self, name: str) -> str | None:
+        path = self.directory / name
         return path.read_text() if path.exists() else None
 
     def make(self) -> None:

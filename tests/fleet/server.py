@@ -116,7 +116,7 @@ def _do(host: SimulatedHost, request: dict[str, Any], data: bytes) -> tuple[int,
     kept = [os.dup(number) for number in (1, 2)]
     kernel = Kernel(host)
     daemon_pid = os.getppid()
-    commands = Commands(kernel, host.fault, daemon_pid)
+    commands = Commands(kernel, host.fault, daemon_pid, host.cut)
     with (host.fleet / SOCKET).with_suffix(".lock").open("w") as lock:
         if _ALONE in data:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from brine import dataplane, loader, reconcile, status
+from brine import dataplane, identity, loader, reconcile, status
 from brine.config import Config, Paths
 from tests.fleet import commands, module, show
 from tests.fleet.kernel import Kernel
@@ -88,6 +88,7 @@ def test_peers_are_answered_by_the_real_code() -> None:
 
 
 def test_status_has_no_field_that_the_real_one_lacks(kernel: Kernel, config: Config) -> None:
+    identity.ensure(config.paths, check=False)
     config.paths.roster.write_text('{"version": 1, "networks": [], "peers": []}')
     assert kernel.status(config).keys() <= answered(status.collect)
 
