@@ -22,6 +22,7 @@ options:
       - V(absent) takes away the device pair, the programs, the maps with all associations, and the
         routes that keep the mesh's networks off every other interface.
       - V(reached) says that the host has been reached since, and calls off what O(lifeline) set up.
+        It is due after every task with O(lifeline) that has failed or returned RV(armed=true).
     type: str
     choices: [absent, present, reached]
     default: present
@@ -29,6 +30,8 @@ options:
     description:
       - So many seconds after a change the receiving program is taken off the interface again, unless
         O(state=reached) comes before that. Should the change have cut the host off, it comes back.
+      - The time begins anew if an earlier play has set this up and ended before V(reached), also where
+        nothing is to be changed any more.
       - V(0) for never.
     type: int
     default: 0
@@ -58,6 +61,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+armed:
+  description: Whether O(lifeline) is under way, so that O(state=reached) is due.
+  returned: O(state=present)
+  type: bool
 xdp_mode:
   description: How C(open) is attached to the underlay interface. Null if it is yet to be attached (check mode).
   returned: O(state=present)
@@ -83,6 +90,8 @@ LIFELINE = "brine-lifeline"
 
 
 def remove(module: AnsibleModule, brine: BrineCli) -> None:
+    if not module.check_mode:
+        call_off(module)
     if not brine.installed:  # so there is nothing that it could have made
         module.exit_json(changed=False)
     answer = brine.change("dataplane", "remove")
@@ -96,10 +105,29 @@ def set_up(module: AnsibleModule, brine: BrineCli, seconds: int) -> None:
     module.run_command([*command, brine.executable, "dataplane", "detach"], check_rc=True)
 
 
+def is_armed(module: AnsibleModule) -> bool:
+    """Whether a play, this one or an earlier one, has set it up and not called it off."""
+    units = [f"{LIFELINE}.timer", f"{LIFELINE}.service"]  # the service: it is at it
+    return bool(module.run_command(["systemctl", "is-active", "--quiet", *units])[0] == 0)
+
+
 def call_off(module: AnsibleModule) -> None:
-    """It may not be there, or have done its work."""
-    module.run_command(["systemctl", "stop", f"{LIFELINE}.timer"])
+    """It may not be there, or have done its work. Once this returns it takes nothing off any more."""
+    module.run_command(["systemctl", "stop", f"{LIFELINE}.timer", f"{LIFELINE}.service"])
     module.run_command(["systemctl", "reset-failed", f"{LIFELINE}.service"])
+
+
+def arm(module: AnsibleModule, brine: BrineCli, seconds: int) -> bool:
+    """Before a change; whether there is something to call off. One of an earlier play, which was
+    killed, begins anew: called off here it would be by a connection that may have been open then,
+    left alone it could take the program off just before it is called off."""
+    before = is_armed(module)
+    due = seconds > 0 and (before or brine.ask("dataplane", "apply", "--check")["changed"])
+    if before or due:
+        call_off(module)
+    if due:
+        set_up(module, brine, seconds)
+    return due
 
 
 def main() -> None:
@@ -122,6 +150,7 @@ def main() -> None:
     if module.check_mode and (module.params["pending"] or not brine.installed):
         module.exit_json(
             changed=True,
+            armed=False,
             xdp_mode=None,
             mtu=None,
             diff=diff_of(
@@ -137,13 +166,11 @@ def main() -> None:
         if not module.check_mode:
             call_off(module)
         module.exit_json(changed=False)
-    seconds = module.params["lifeline"]
-    if seconds and not module.check_mode and brine.ask("dataplane", "apply", "--check")["changed"]:
-        call_off(module)
-        set_up(module, brine, seconds)
+    armed = not module.check_mode and arm(module, brine, module.params["lifeline"])
     answer = brine.change("dataplane", "apply")
     module.exit_json(
         changed=answer["changed"],
+        armed=armed,
         xdp_mode=answer.get("xdp_mode"),
         mtu=answer.get("mtu"),
         diff=diff_of(module, answer, HEADER),

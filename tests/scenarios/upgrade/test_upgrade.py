@@ -66,6 +66,16 @@ def newer_layout_no_daemon(root: Path) -> None:
     other_layout.change(root / "bpf")
 
 
+def refused(root: Path) -> None:
+    """A version whose programs the kernel refuses, after the host was told to look for trouble."""
+    newer(root)
+    programs = root / "bpf/brine.bpf.c"
+    programs.write_text(
+        f'{programs.read_text()}\nSEC("tc") int refused(struct __sk_buff *skb)'
+        "\n{\n\treturn *(int *)(long)skb->len;\n}\n"
+    )
+
+
 def not_well(root: Path) -> None:
     """A version that starts, and finds at the gate that the host is not well."""
     newer(root)
@@ -121,6 +131,11 @@ def installed(lab: Lab, host: str) -> tuple[str, ...]:
     )
 
 
+def is_armed(lab: Lab, host: str) -> bool:
+    """Whether the host is about to take `open` off its interface."""
+    return lab.try_(host, "systemctl is-active brine-lifeline.timer").stdout.strip() == "active"
+
+
 def running(lab: Lab, host: str) -> str:
     found: str = lab.status(host)["daemon"]["version"]
     return found
@@ -132,6 +147,7 @@ def tidy(mesh: Lab) -> Iterator[None]:
     for host in HOSTS:
         assert not mesh.run(host, "ls -A /opt/brine | grep former; true")
         assert mesh.run(host, "systemctl --failed --no-legend") == ""
+        assert not is_armed(mesh, host)
 
 
 def test_a_daemon_restart_loses_nothing(mesh: Lab) -> None:
@@ -154,7 +170,7 @@ def wait_for_handover(lab: Lab, host: str) -> None:
         time.sleep(1)
 
 
-@pytest.mark.parametrize("change", [no_daemon, not_well, newer_layout_no_daemon])
+@pytest.mark.parametrize("change", [no_daemon, refused, not_well, newer_layout_no_daemon])
 def test_a_version_that_is_no_good_is_put_back(
     mesh: Lab, version: Callable[[Change], Version], change: Change
 ) -> None:
@@ -229,7 +245,7 @@ LIFELINE = """
   tasks:
     - name: Apply it
       brine.mesh.dataplane:
-        lifeline: 4
+        lifeline: "{{ lifeline | default(4) }}"
     - name: Show that the host can still be reached
       brine.mesh.dataplane:
         state: reached
@@ -248,10 +264,25 @@ def test_a_change_that_cuts_off_is_taken_back(mesh: Lab, tmp_path: Path, reached
     assert played.status == 0, played.output
     assert played.changed()["lab1"] == 1
     if not reached:
-        assert mesh.run("lab1", "systemctl is-active brine-lifeline.timer").strip() == "active"
+        assert is_armed(mesh, "lab1")
     time.sleep(8)
     assert mesh.status("lab1")["xdp_mode"] == ("native" if reached else None)
     again = mesh.play("site.yml", "--limit", "lab1")
     assert again.status == 0, again.output
     assert mesh.status("lab1")["xdp_mode"] == "native"
-    assert mesh.try_("lab1", "systemctl is-active brine-lifeline.timer").returncode != 0
+
+
+def test_a_killed_play_takes_nothing_down_once_it_is_run_again(mesh: Lab, tmp_path: Path) -> None:
+    """It was killed before it had shown that the host can be reached; the next one has nothing to
+    change."""
+    playbook = tmp_path / "lifeline.yml"
+    playbook.write_text(LIFELINE)
+    mesh.run("lab1", f"{BRINE} dataplane detach")
+    killed = mesh.play(str(playbook), "-e", "reached=false", "-e", "lifeline=600")
+    assert killed.status == 0, killed.output
+    assert is_armed(mesh, "lab1")
+    again = mesh.play("site.yml", "--limit", "lab1")
+    assert again.status == 0, again.output
+    assert again.changed() == {"lab1": 0}
+    assert not is_armed(mesh, "lab1")
+    assert mesh.status("lab1")["xdp_mode"] == "native"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs that were killed or have failed leave to the next one, on simulated hosts, and
+`upgrade` with hosts that are off, or are cut off meanwhile."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleet.fleet import Fleet
+from tests.labs import Played
+
+COUNT = 4
+UPGRADE = "playbooks/upgrade.yml"
+# What is left by a play that was killed right after this task.
+KILLED = """
+- name: Change the data path
+  hosts: brine
+  gather_facts: false
+  become: true
+  tasks:
+    - name: Apply it
+      brine.mesh.dataplane:
+        lifeline: 120
+      register: applied
+    - name: See that it is due to be called off
+      ansible.builtin.assert:
+        that: applied.armed
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("fleet"), COUNT) as fleet:
+        played, _ = fleet.play()
+        assert played.status == 0, played.output
+        yield fleet
+
+
+def recall(fleet: Fleet, name: str, what: str) -> Any:
+    """Of a host's memory."""
+    return pickle.loads((fleet.host(name).memory / what).read_bytes())
+
+
+def armed(fleet: Fleet, name: str) -> bool:
+    """Whether the host is about to take `open` off its interface."""
+    return "brine-lifeline" in recall(fleet, name, "active")
+
+
+def words(played: Played) -> str:
+    """The output on one line, since warnings are wrapped."""
+    return " ".join(played.output.split())
+
+
+def test_a_play_that_was_killed_takes_nothing_down_once_it_is_run_again(
+    made: Fleet, tmp_path: Path
+) -> None:
+    """Though nothing is left for it to change."""
+    name = made.names[0]
+    (made.host(name).memory / "dataplane").unlink()
+    killed = tmp_path / "killed.yml"
+    killed.write_text(KILLED)
+    played, _ = made.play("--limit", name, playbook=str(killed))
+    assert played.status == 0, played.output
+    assert played.changed() == {name: 1}
+    assert armed(made, name)
+    played, _ = made.play("--limit", name)
+    assert played.status == 0, played.output
+    assert played.changed() == {name: 0}, played.output
+    assert not armed(made, name)
+
+
+def test_a_change_that_fails_leaves_the_data_path_alone(made: Fleet) -> None:
+    """What was attached before still is, and works."""
+    name = made.names[0]
+    (made.host(name).memory / "dataplane").unlink()  # so that there is something to change
+    fault = made.host(name).directory / "fault"
+    fault.write_text("brine dataplane apply --json")
+    for playbook in ("site.yml", UPGRADE):
+        played, _ = made.play("--limit", name, playbook=playbook)
+        assert played.status != 0
+        assert "it was told to fail" in played.output
+        assert not armed(made, name)
+    fault.unlink()
+    played, _ = made.play("--limit", name)
+    assert played.status == 0, played.output
+    assert not armed(made, name)
