@@ -89,3 +89,17 @@ def test_a_change_that_fails_leaves_the_data_path_alone(made: Fleet) -> None:
     played, _ = made.play("--limit", name)
     assert played.status == 0, played.output
     assert not armed(made, name)
+
+
+def test_uninstall_ends_what_was_killed_at_the_files(tmp_path: Path) -> None:
+    """No unit is left to be found, but systemd may yet know them, and the lifeline's."""
+    with Fleet(tmp_path, 1) as fleet:
+        (name,) = fleet.names
+        memory = fleet.host(name).memory
+        memory.mkdir()
+        (memory / "active").write_bytes(pickle.dumps({"brine-lifeline"}))
+        played, _ = fleet.play(playbook="playbooks/uninstall.yml")
+        assert played.status == 0, played.output
+        assert played.changed() == {name: 0}
+        assert recall(fleet, name, "reloads") == 1
+        assert not armed(fleet, name)
