@@ -154,6 +154,12 @@ def _asking(verbs: Any) -> None:
     gate.add_argument(
         "--seconds", type=float, default=30, metavar="S", help="wait so long (default 30)"
     )
+    gate.add_argument(
+        "--answered",
+        type=lambda text: [name for name in text.split(",") if name],
+        metavar="NAME,…",
+        help="ask these, who answered before the change; empty if nobody did",
+    )
 
     group = verbs.add_parser("probe", help="numbered packets: what is lost, twice, late")
     group = group.add_subparsers(required=True)
@@ -276,7 +282,7 @@ def _verify(options: argparse.Namespace) -> Answer:
 def _gate(options: argparse.Namespace) -> Answer:
     from brine import gate
 
-    return gate.run(_config(options), options.peers, options.seconds)
+    return gate.run(_config(options), options.peers, options.seconds, options.answered)
 
 
 def _probe_receive(options: argparse.Namespace) -> Answer:

@@ -41,9 +41,11 @@ class Finding(TypedDict):
     peer: NotRequired[str]  #: whom it is about, where another host may know better
 
 
-def run(config: Config, peers: int = 4, seconds: float = 15) -> dict[str, Any]:
-    """Reach so many peers, waiting so long: `{findings, reached: [{peer, rtt_ms}]}`, and
-    `logs` if a finding is fatal."""
+def run(
+    config: Config, peers: int = 4, seconds: float = 15, named: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Reach so many peers, or those that are named, waiting so long: `{findings, reached:
+    [{peer, rtt_ms}]}`, and `logs` if a finding is fatal."""
     findings: list[Finding] = []
     reached: list[dict[str, Any]] = []
     try:
@@ -51,7 +53,11 @@ def run(config: Config, peers: int = 4, seconds: float = 15) -> dict[str, Any]:
         own = identity.load(config.paths).public
         members = roster.load(config.paths.roster)
         here = members.own(own).public_key or own  # as all hosts have it, while ours is rotated
-        chosen = choose(members.peers(own), here, peers, _located(seen))
+        if named:
+            chosen, unknown = find(members.peers(own), named)
+            findings += unknown
+        else:
+            chosen = choose(members.peers(own), here, peers, _located(seen))
         findings += _local(seen, config)
         targets = [Target(peer.name, address) for peer in chosen for address in _one_each(peer)]
         if targets and not any(one["check"] == "data path" for one in findings):
@@ -94,6 +100,21 @@ def choose(peers: Iterable[Entry], own: bytes, count: int, located: set[str]) ->
     here = place(own)
     after = [peer for at, peer in ring if at > here] + [peer for at, peer in ring if at <= here]
     return after[:count]
+
+
+def find(peers: Iterable[Entry], names: Iterable[str]) -> tuple[list[Entry], list[Finding]]:
+    """The peers of these names, wherever they are, and a finding for each name that has none."""
+    by_name = {peer.name: peer for peer in peers if peer.public_key is not None}
+    chosen: list[Entry] = []
+    unknown: list[Finding] = []
+    for name in dict.fromkeys(names):
+        if name in by_name:
+            chosen.append(by_name[name])
+        else:
+            cause = f"{name} is no peer of this host"
+            next_step = "compare the host's roster with the inventory: run the role peers"
+            unknown.append({**finding("echo", cause, next_step), "peer": name})
+    return chosen, unknown
 
 
 def _located(seen: dict[str, Any]) -> set[str]:

@@ -24,6 +24,14 @@ options:
     type: str
     choices: [forgotten, kept, restored]
     required: true
+  answered:
+    description:
+      - Names of the peers that answer now, to be kept with the copies. What an upgrade that was cut
+        short has kept was told before it changed anything, and is what counts.
+      - With O(state=kept).
+    type: list
+    elements: str
+    default: []
   root:
     description: Where brine is installed.
     type: path
@@ -62,6 +70,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+answered:
+  description: The peers that answered when the copies were made. In check mode, those that do now.
+  returned: O(state=kept)
+  type: list
+  elements: str
 environment:
   description: The virtual environment that is kept. Null if none is.
   returned: always
@@ -69,6 +82,7 @@ environment:
 """
 
 import filecmp
+import json
 import os
 import shutil
 from pathlib import Path
@@ -76,10 +90,11 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 COMPLETE = ".complete"  # written last: copies without it were interrupted
+ANSWERED = "answered.json"
 
 
-def keep(directory: Path, link: Path, files: list[Path]) -> None:
-    """Make the copies."""
+def keep(directory: Path, link: Path, files: list[Path], answered: list[str]) -> None:
+    """Make the copies, and note who answered."""
     if (directory / COMPLETE).exists():
         return
     if directory.exists():
@@ -89,6 +104,7 @@ def keep(directory: Path, link: Path, files: list[Path]) -> None:
     for file in files:
         if file.exists():
             shutil.copy2(file, directory / file.name)
+    (directory / ANSWERED).write_text(json.dumps(answered), encoding="utf-8")
     (directory / COMPLETE).touch()
 
 
@@ -130,6 +146,7 @@ def main() -> None:
                 "choices": ["forgotten", "kept", "restored"],
                 "required": True,
             },
+            "answered": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path", "default": "/opt/brine"},
             "files": {
                 "type": "list",
@@ -149,13 +166,17 @@ def main() -> None:
     directory, link = root / "former", root / "venv"
     files = [Path(path) for path in module.params["files"]]
     changed = False
+    more = {}
     if state == "kept":
         if not link.is_symlink():
             module.fail_json(
                 msg=f"There is no {link}. Next: install the mesh on this host first, with site."
             )
         if not module.check_mode:
-            keep(directory, link, files)
+            keep(directory, link, files, module.params["answered"])
+        more["answered"] = module.params["answered"]
+        if (directory / ANSWERED).exists() and (directory / COMPLETE).exists():
+            more["answered"] = json.loads((directory / ANSWERED).read_text(encoding="utf-8"))
     elif state == "restored":
         if not (directory / COMPLETE).exists():
             module.fail_json(msg=f"There is nothing in {directory} to put back. Next: run site.")
@@ -166,7 +187,9 @@ def main() -> None:
         shutil.rmtree(directory)
     kept = directory / "venv"
     module.exit_json(
-        changed=changed, environment=os.path.realpath(kept) if kept.is_symlink() else None
+        changed=changed,
+        environment=os.path.realpath(kept) if kept.is_symlink() else None,
+        **more,
     )
 
 

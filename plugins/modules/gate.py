@@ -13,6 +13,7 @@ description:
   - Reaches peers as M(brine.mesh.verify) does. Packets of each must have been decrypted meanwhile, none
     may have failed to be, and with every peer that was heard of lately there must be an association
     that was made with the identity that the host uses now.
+  - With O(answered), peers that did not answer before the change are not held against the host.
   - It does not fail for what it finds, so that a play can collect the findings of
     every host in one report with M(brine.mesh.report).
 author: The brine authors (@brine)
@@ -20,13 +21,21 @@ extends_documentation_fragment:
   - brine.mesh.host
 options:
   peers:
-    description: How many peers to reach.
+    description: How many peers to reach. With O(answered), those are reached, however many.
     type: int
     default: 4
   seconds:
     description: How long to wait for them, and for the associations.
     type: int
     default: 30
+  answered:
+    description:
+      - Names of the peers that answered before the change, as M(brine.mesh.verify) told then. These are
+        asked, and all must answer.
+      - If the list is empty, nobody did. Then O(peers) are asked, and one must answer, if there are any.
+      - Without it, O(peers) are asked, and all must answer.
+    type: list
+    elements: str
 attributes:
   check_mode:
     description: Skips. What is about to change cannot be proved yet.
@@ -39,6 +48,11 @@ attributes:
 EXAMPLES = r"""
 - name: Look whether the host is well
   brine.mesh.gate:
+  register: gate
+
+- name: Look whether those still answer who did before
+  brine.mesh.gate:
+    answered: "{{ before.reached | map(attribute='peer') }}"
   register: gate
 
 - name: Report
@@ -81,11 +95,15 @@ def main() -> None:
             **argument_spec(),
             "peers": {"type": "int", "default": 4},
             "seconds": {"type": "int", "default": 30},
+            "answered": {"type": "list", "elements": "str"},
         },
         supports_check_mode=False,
     )
     peers, seconds = str(module.params["peers"]), str(module.params["seconds"])
-    answer = BrineCli(module).ask("gate", "--peers", peers, "--seconds", seconds)
+    more = []
+    if module.params["answered"] is not None:
+        more = [f"--answered={','.join(module.params['answered'])}"]
+    answer = BrineCli(module).ask("gate", "--peers", peers, "--seconds", seconds, *more)
     result = {name: answer[name] for name in ("findings", "reached", "figures")}
     if answer.get("logs"):
         result["logs"] = answer["logs"]

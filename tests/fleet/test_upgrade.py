@@ -91,6 +91,34 @@ def test_a_change_that_fails_leaves_the_data_path_alone(made: Fleet) -> None:
     assert not armed(made, name)
 
 
+def test_a_member_that_is_off_holds_no_upgrade_up(made: Fleet) -> None:
+    """Not even where it would have been the canary."""
+    off, *others = made.names
+    (made.host(off).directory / "off").touch()
+    played, _ = made.play(playbook=UPGRADE)
+    (made.host(off).directory / "off").unlink()
+    recap = played.recap()
+    assert recap[off]["unreachable"] == 1
+    for name in others:
+        assert recap[name]["failed"] == recap[name]["rescued"] == recap[name]["unreachable"] == 0
+        assert f"{name}: echo: {off} does not answer" in words(played)
+    assert "The upgrade has stopped" not in played.output
+    assert played.output.count("PLAY [Upgrade batch after batch]") == len(others)
+
+
+def test_a_host_that_reaches_nobody_is_put_back(made: Fleet) -> None:
+    """It has not shown that it is well."""
+    name = made.names[0]
+    for other in made.names[1:]:
+        (made.host(other).directory / "off").touch()
+    played, _ = made.play("--limit", name, playbook=UPGRADE)
+    for other in made.names[1:]:
+        (made.host(other).directory / "off").unlink()
+    assert played.status != 0
+    assert played.recap()[name]["rescued"] == 1
+    assert "No peer answered this host before the upgrade, and none does now" in words(played)
+
+
 def test_uninstall_ends_what_was_killed_at_the_files(tmp_path: Path) -> None:
     """No unit is left to be found, but systemd may yet know them, and the lifeline's."""
     with Fleet(tmp_path, 1) as fleet:

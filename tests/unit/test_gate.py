@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 
-from brine import gate
+from brine import gate, roster, status, verify
+from brine.config import Config
 
 OWN = "0123456789abcdef"
 
@@ -95,3 +97,51 @@ def test_a_peer_that_is_off_holds_nobody_up(seconds: float | None) -> None:
     old = {"own_key_id": "fedcba9876543210"}
     before = look(peer("web2", association=old, last_received_seconds=seconds), peer("web3"))
     assert judge(before, later(before), "web3") == []
+
+
+OFF = {**verify.finding("echo", "web3 does not answer at 10.77.0.3", "see why"), "peer": "web3"}
+DAEMON = verify.finding("daemon", "brined does not run", "start it")
+
+
+@pytest.mark.parametrize(
+    ("answered", "reached", "fatal"),
+    [
+        (None, ["web2"], True),
+        (["web2", "web3"], ["web2"], True),  # it did before
+        ([], ["web2"], False),
+        ([], [], True),  # the host has not shown that it is well
+    ],
+)
+def test_who_has_to_answer(
+    monkeypatch: pytest.MonkeyPatch,
+    answered: list[str] | None,
+    reached: list[str],
+    fatal: bool,
+) -> None:
+    asked: list[object] = []
+
+    def run(config: Config, peers: int, seconds: float, named: Sequence[str]) -> dict[str, Any]:
+        asked.append(list(named))
+        times = [{"peer": name, "rtt_ms": 1.0} for name in reached]
+        return {"findings": [OFF, DAEMON], "reached": times, "logs": "a journal"}
+
+    looks = iter([look(peer("web2")), later(look(peer("web2")))])
+    monkeypatch.setattr(verify, "run", run)
+    monkeypatch.setattr(status, "collect", lambda config: {**next(looks), "former": None})
+    found = gate.run(cast(Config, None), answered=answered)["findings"]
+    assert asked == [answered or []]
+    assert [one["check"] for one in found] == ["echo", "daemon"]
+    assert [one["fatal"] for one in found] == [fatal, True]
+
+
+def test_those_that_answered_are_found_by_name() -> None:
+    """Wherever they are; one that is not there any more is told of."""
+    web2, web3 = (
+        roster.Entry(name, bytes([number]) * 32, (), (), (), roaming=False)
+        for number, name in enumerate(("web2", "web3"))
+    )
+    chosen, unknown = verify.find([web2, web3], ["web3", "web4"])
+    assert chosen == [web3]
+    assert [(one["check"], one["peer"], one["fatal"]) for one in unknown] == [
+        ("echo", "web4", True)
+    ]

@@ -286,3 +286,27 @@ def test_a_killed_play_takes_nothing_down_once_it_is_run_again(mesh: Lab, tmp_pa
     assert again.changed() == {"lab1": 0}
     assert not is_armed(mesh, "lab1")
     assert mesh.status("lab1")["xdp_mode"] == "native"
+
+
+def test_a_member_that_is_off_holds_no_upgrade_up(
+    mesh: Lab, version: Callable[[Change], Version]
+) -> None:
+    """Those that are there are upgraded, and lose nothing between them."""
+    there = ("lab1", "lab2")
+    good = version(newer)
+    mesh.power_off("lab3")
+    try:
+        with probing(mesh, there) as count:
+            played = good.play(mesh, "brine.mesh.upgrade")
+    finally:
+        mesh.up()
+    print(count)
+    recap = played.recap()
+    assert recap["lab3"]["unreachable"] == 1
+    for host in there:
+        assert recap[host]["failed"] == recap[host]["rescued"] == 0, played.output
+        assert running(mesh, host) == VERSION
+    assert "The upgrade has stopped" not in played.output
+    assert count.lost == count.duplicated == 0
+    for host in HOSTS:
+        assert mesh.reached(host, 60) == set(HOSTS) - {host}
