@@ -119,6 +119,25 @@ def test_a_host_that_reaches_nobody_is_put_back(made: Fleet) -> None:
     assert "No peer answered this host before the upgrade, and none does now" in words(played)
 
 
+def test_an_upgrade_stops_where_hosts_are_cut_off(made: Fleet) -> None:
+    """The rest of their batch is done, the batches after it are not touched."""
+    canary, well, cut, last = made.names
+    told = made.host(cut).directory / "cut"
+    told.write_text("brine dataplane apply --json")
+    batches = ("-e", '{"upgrade_batches": [1, 2, 1]}')
+    played, _ = made.play(*batches, playbook=UPGRADE)
+    told.unlink()
+    (made.host(cut).directory / "cut_off").unlink()
+    recap = played.recap()
+    assert played.status != 0
+    assert recap[cut]["unreachable"] == 1
+    assert recap[canary]["failed"] == recap[canary]["rescued"] == recap[well]["rescued"] == 0
+    assert "The upgrade has stopped in this batch" in played.output
+    assert f"  {cut}\n    connection: no answer to Ansible" in played.output
+    assert played.output.count("PLAY [Upgrade batch after batch]") == 2
+    assert recap[last]["ok"] < recap[well]["ok"]
+
+
 def test_uninstall_ends_what_was_killed_at_the_files(tmp_path: Path) -> None:
     """No unit is left to be found, but systemd may yet know them, and the lifeline's."""
     with Fleet(tmp_path, 1) as fleet:
