@@ -74,7 +74,7 @@ findings:
       description: Whether the mesh cannot be deployed as things are.
       type: bool
 host:
-  description: What the build of packages needs to know of the host.
+  description: What later steps need to know of the host.
   returned: always
   type: dict
   contains:
@@ -90,6 +90,9 @@ host:
       description: Release of the running kernel.
       type: str
       sample: 6.1.0-18-amd64
+    former:
+      description: Whether an upgrade that was cut short has left its copies of what it replaced, see M(brine.mesh.former).
+      type: bool
 """
 
 import contextlib
@@ -113,6 +116,7 @@ IPV6_MINIMUM_MTU = 1280  # RFC 8200
 OVERHEAD = 80  # DATA over IPv6: 40 + 8 + 32 bytes; over IPv4 it is 60
 IFF_UP = 1
 CONTROL_SOCKET = "/run/brine/control.sock"
+FORMER = "/opt/brine/former"
 
 
 def check_system() -> t.Iterator[Finding]:
@@ -304,6 +308,7 @@ def main() -> None:
             "machine": platform.machine(),
             "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
             "kernel": release,
+            "former": os.path.isdir(FORMER),
         },
     )
 

@@ -91,6 +91,24 @@ def test_a_change_that_fails_leaves_the_data_path_alone(made: Fleet) -> None:
     assert not armed(made, name)
 
 
+def test_site_forgets_what_an_upgrade_has_left_once_the_mesh_works(made: Fleet) -> None:
+    """And not before."""
+    name = made.names[0]
+    former = made.host(name).root / "opt/brine/former"
+    former.mkdir(exist_ok=True)
+    (former / ".complete").touch()
+    fault = made.host(name).directory / "fault"
+    fault.write_text("brine verify")
+    played, _ = made.play("--limit", name)
+    assert played.status != 0
+    assert former.exists()
+    fault.unlink()
+    played, _ = made.play("--limit", name)
+    assert played.status == 0, played.output
+    assert played.changed() == {name: 0}
+    assert not former.exists()
+
+
 def test_a_member_that_is_off_holds_no_upgrade_up(made: Fleet) -> None:
     """Not even where it would have been the canary."""
     off, *others = made.names
