@@ -277,6 +277,8 @@ def test_a_killed_play_takes_nothing_down_once_it_is_run_again(mesh: Lab, tmp_pa
     change."""
     playbook = tmp_path / "lifeline.yml"
     playbook.write_text(LIFELINE)
+    before = mesh.play("site.yml", "--limit", "lab1")
+    assert before.status == 0, before.output
     mesh.run("lab1", f"{BRINE} dataplane detach")
     killed = mesh.play(str(playbook), "-e", "reached=false", "-e", "lifeline=600")
     assert killed.status == 0, killed.output
