@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verbs that name hosts, on simulated ones: several at once, names that are wrong, hosts that are
+left out, that were removed before, or of which nothing can be said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from tests.fleet.fleet import Fleet
+from tests.labs import Played
+
+COUNT = 6
+ADD = "playbooks/add_hosts.yml"
+REMOVE = "playbooks/remove_hosts.yml"
+ROTATE = "playbooks/rotate_keys.yml"
+VARIABLES = {ADD: "add_hosts", REMOVE: "remove_hosts", ROTATE: "rotate_keys_hosts"}
+
+
+def named(playbook: str, *hosts: str) -> tuple[str, str]:
+    """Arguments that name the hosts, with a space after the comma."""
+    return "-e", json.dumps({VARIABLES[playbook]: ", ".join(hosts)})
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A mesh of the first four hosts; the group has all."""
+    with Fleet(tmp_path_factory.mktemp("fleet"), COUNT) as made:
+        path = made.inventory / "hosts.yml"
+        whole = path.read_text()
+        *lines, _fifth, _sixth = whole.splitlines(keepends=True)
+        path.write_text("".join(lines))
+        played, _ = made.play()
+        assert played.status == 0, played.output
+        path.write_text(whole)
+        yield made
+
+
+def assert_peers(fleet: Fleet, names: Iterable[str]) -> None:
+    """Each of them has all others as peers, and nobody else."""
+    keys = {name: (fleet.store / f"{name}.txt").read_text().strip() for name in names}
+    for name, key in keys.items():
+        assert fleet.peers(name) == set(keys.values()) - {key}, name
+
+
+def changed(played: Played) -> set[str]:
+    return {name for name, count in played.changed().items() if count}
+
+
+@pytest.mark.parametrize("playbook", VARIABLES)
+def test_what_is_no_member_is_refused(fleet: Fleet, playbook: str) -> None:
+    """Beside one that is."""
+    arguments = named(playbook, fleet.names[1], "web9", "localhost")
+    played, cost = fleet.play(*arguments, playbook=playbook)
+    assert played.status != 0
+    assert "Not in the group: localhost, web9" in played.output
+    assert cost.requests == 0
+
+
+@pytest.mark.parametrize("playbook", VARIABLES)
+def test_no_host_may_be_left_out(fleet: Fleet, playbook: str) -> None:
+    before = sorted(fleet.store.iterdir())
+    name = fleet.names[2]
+    played, cost = fleet.play(*named(playbook, name), "--limit", name, playbook=playbook)
+    assert played.status != 0
+    assert "--limit keeps the play from some" in played.output
+    assert cost.requests == 0
+    assert sorted(fleet.store.iterdir()) == before
+
+
+def test_two_hosts_are_added(fleet: Fleet) -> None:
+    *old, fifth, sixth = fleet.names
+    played, _ = fleet.play(*named(ADD, fifth, sixth), playbook=ADD)
+    assert played.status == 0, played.output
+    assert_peers(fleet, fleet.names)
+    for name in old:
+        assert played.changed()[name] == 2  # its roster, and its peers
+    again, _ = fleet.play(*named(ADD, fifth, sixth), playbook=ADD)
+    assert again.status == 0, again.output
+    assert changed(again) == set()
