@@ -51,6 +51,8 @@ class ActionModule(ActionBase):
             elif arguments["state"] == "removed":
                 changes.update(store.remove(host))
         result.update(changed=bool(changes), diff=describe(changes))
+        if arguments["state"] == "removed":
+            result["removed"] = sorted(store.removed(hosts))
         if not self._task.check_mode:
             store.write(changes)
         return result

@@ -36,13 +36,14 @@ class ActionModule(ActionBase):
                 "store": {"type": "path", "required": True},
                 "cache": {"type": "path", "required": True},
                 "made_now": {"type": "list", "elements": "str", "default": []},
+                "removed": {"type": "list", "elements": "str", "default": []},
                 "removal_percent": {"type": "int", "default": 10},
                 "confirm_removal": {"type": "bool", "default": False},
             }
         )
         hosts = [str(host) for host in task_vars["groups"].get(arguments["group"], [])]
         reader = MemberReader(task_vars["hostvars"], arguments["store"])
-        removed = reader.store.removed()
+        removed = reader.store.removed(arguments["removed"])
         managed = [reader.read(host) for host in hosts if host not in removed]
         members = [*managed, *external_members(reader, managed)]
         findings = [
@@ -50,6 +51,7 @@ class ActionModule(ActionBase):
             *check_members(members, arguments["made_now"]),
             *check_store(
                 reader.store,
+                removed,
                 hosts,
                 members,
                 arguments["made_now"],

@@ -68,4 +68,10 @@ EXAMPLES = r"""
     public_key: "{{ pair.public_key }}"
 """
 
-RETURN = r"""#"""
+RETURN = r"""
+removed:
+  description: All hosts that are noted as removed; in check mode with those that would be.
+  returned: when O(state=removed)
+  type: list
+  elements: str
+"""

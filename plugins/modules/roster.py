@@ -37,6 +37,13 @@ options:
     type: list
     elements: str
     default: []
+  removed:
+    description:
+      - Hosts to count as removed, whether O(store) has noted it or not. In check mode it has not yet
+        noted what M(brine.mesh.public_keys) has predicted.
+    type: list
+    elements: str
+    default: []
   removal_percent:
     description:
       - So many of the hosts that O(store) knows may leave the group at once; one always may.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from ansible_collections.brine.mesh.plugins.module_utils.finding import finding
 from ansible_collections.brine.mesh.plugins.plugin_utils.members import HostFinding, Member
@@ -12,6 +12,7 @@ from ansible_collections.brine.mesh.plugins.plugin_utils.store import Store, sho
 
 def check_store(
     store: Store,
+    removed: Mapping[str, Collection[str]],
     hosts: Iterable[str],
     members: Iterable[Member],
     made_now: Iterable[str],
@@ -20,12 +21,13 @@ def check_store(
 ) -> list[HostFinding]:
     """What the store knows of hosts that are not to be members.
 
+    removed: hosts that were removed, and the keys that they had, in base64.
     hosts: of the group; members: those of them that were not removed.
     made_now: hosts that this run is about.
     percent: so many of the known hosts may leave the group without `confirmed`, and always one.
     """
     findings: list[HostFinding] = []
-    removed, group, coming = store.removed(), set(hosts), set(made_now)
+    group, coming = set(hosts), set(made_now)
     for host in sorted(group & set(removed)):
         path = store.removed_path(host)
         found = finding(

@@ -70,13 +70,15 @@ class Store:
         names = (path.name.removesuffix(".txt") for path in self._files())
         return {name for name in names if not name.endswith(RESERVED)}
 
-    def removed(self) -> dict[str, set[str]]:
-        """Hosts that were removed, and the keys that they had, in base64."""
-        return {
-            path.name.removesuffix(REMOVED): set((_read(path) or "").split())
-            for path in self._files()
-            if path.name.endswith(REMOVED)
-        }
+    def removed(self, also: Iterable[str] = ()) -> dict[str, set[str]]:
+        """Hosts that were removed, and the keys that they had, in base64.
+
+        also: hosts to count as removed, whether it is noted or not.
+        """
+        noted = (
+            path.name.removesuffix(REMOVED) for path in self._files() if path.name.endswith(REMOVED)
+        )
+        return {host: set(self._had(host)) for host in (*noted, *also)}
 
     def _files(self) -> Iterable[Path]:
         return sorted(self.directory.glob("*.txt"))
@@ -95,10 +97,14 @@ class Store:
 
     def remove(self, host: str) -> dict[Path, str | None]:
         """What must be written to keep the host out of the mesh from now on."""
-        had = (_read(self.removed_path(host)) or "").split()
-        had += [text.strip() for which in IDENTITIES if (text := self.text(host, which))]
-        lines = "".join(f"{key}\n" for key in dict.fromkeys(had))
+        lines = "".join(f"{key}\n" for key in dict.fromkeys(self._had(host)))
         return {**self._differing({self.removed_path(host): lines}), **self.take(host)}
+
+    def _had(self, host: str) -> list[str]:
+        """The keys that its note has, then those in the store; some perhaps twice."""
+        noted = (_read(self.removed_path(host)) or "").split()
+        texts = (self.text(host, which) for which in IDENTITIES)
+        return [*noted, *(text.strip() for text in texts if text)]
 
     def prune(self, members: Iterable[str]) -> dict[Path, str | None]:
         """What must be written to have only these hosts, and the removed ones, in the store."""

@@ -80,3 +80,16 @@ def test_two_hosts_are_added(fleet: Fleet) -> None:
     again, _ = fleet.play(*named(ADD, fifth, sixth), playbook=ADD)
     assert again.status == 0, again.output
     assert changed(again) == set()
+
+
+def test_check_mode_predicts_who_forgets_whom(fleet: Fleet) -> None:
+    *others, removed = fleet.names
+    before = sorted(fleet.store.iterdir())
+    played, _ = fleet.play(*named(REMOVE, removed), "--check", "--diff", playbook=REMOVE)
+    assert played.status == 0, played.output
+    for name in others[1:]:  # the first one has the note of the store among its own
+        assert played.changed()[name] == 2  # its roster, and its peers
+    assert played.changed()[removed] == 0
+    assert f'-   "name": "{removed}"' in played.output
+    assert sorted(fleet.store.iterdir()) == before
+    assert_peers(fleet, fleet.names)

@@ -289,10 +289,15 @@ def test_a_name_that_ends_as_a_file_of_the_store(inventory: Inventory) -> None:
     assert any(one["check"] == "name" for one in found)
 
 
-def store_findings(inventory: Inventory, hosts: list[str], **more: t.Any) -> list[t.Any]:
-    members = [one for one in inventory.members()[0] if one.name in hosts]
+def store_findings(
+    inventory: Inventory, hosts: list[str], also: t.Iterable[str] = (), **more: t.Any
+) -> list[t.Any]:
+    """also: counted as removed, and not noted."""
+    removed = Store(inventory.store).removed(also)
+    there = set(hosts) - set(removed)
+    members = [one for one in inventory.members()[0] if one.name in there]
     given = {"made_now": hosts, "percent": 10, "confirmed": False, **more}
-    return check_store(Store(inventory.store), hosts, members, **given)
+    return check_store(Store(inventory.store), removed, hosts, members, **given)
 
 
 def test_one_host_may_leave_the_group(inventory: Inventory) -> None:
@@ -329,6 +334,21 @@ def test_a_removed_key_does_not_come_back_under_another_name(inventory: Inventor
     (found,) = store_findings(inventory, ["a", "c"])
     assert found["host"] == "c"
     assert "removed with b" in found["cause"]
+
+
+def test_a_host_that_would_be_removed_counts_as_one(inventory: Inventory) -> None:
+    """In check mode nothing notes it; then what is found is what is found afterwards."""
+    rotating(inventory, "b", "next", 9)
+    inventory.put_key("c", public_key(9))
+    store = Store(inventory.store)
+    assert store.removed(["b"]) == {"b": {public_key(2), public_key(9)}}
+    assert store.removed() == {}
+    predicted = store_findings(inventory, NAMES, also=["b"], made_now=["a", "c"])
+    assert {(found["host"], found["fatal"]) for found in predicted} == {("b", False), ("c", True)}
+    store.write(store.remove("b"))
+    assert store.removed() == store.removed(["b"]) == {"b": {public_key(2), public_key(9)}}
+    found = store_findings(inventory, ["a", "c"], made_now=["a", "c"])
+    assert [one for one in predicted if one["fatal"]] == found
 
 
 def test_the_store_writes_only_what_differs(inventory: Inventory) -> None:
