@@ -17,6 +17,7 @@ ADD = "playbooks/add_hosts.yml"
 REMOVE = "playbooks/remove_hosts.yml"
 ROTATE = "playbooks/rotate_keys.yml"
 VARIABLES = {ADD: "add_hosts", REMOVE: "remove_hosts", ROTATE: "rotate_keys_hosts"}
+BRINE = "opt/brine/venv/bin/brine"
 
 
 def named(playbook: str, *hosts: str) -> tuple[str, str]:
@@ -93,3 +94,53 @@ def test_check_mode_predicts_who_forgets_whom(fleet: Fleet) -> None:
     assert f'-   "name": "{removed}"' in played.output
     assert sorted(fleet.store.iterdir()) == before
     assert_peers(fleet, fleet.names)
+
+
+def test_two_hosts_are_removed(fleet: Fleet) -> None:
+    """They are tried both: a host that does not forget them is told of both."""
+    broken, *others, fifth, sixth = fleet.names
+    fault = fleet.host(broken).directory / "fault"
+    fault.write_text("brine peers apply")
+    played, _ = fleet.play(*named(REMOVE, fifth, sixth), playbook=REMOVE)
+    fault.unlink()
+    assert played.status != 0
+    recap = played.recap()
+    assert {name for name in fleet.names if recap[name]["failed"]} == {broken, fifth, sixth}
+    for name in others:
+        assert len(fleet.peers(name)) == 3
+    again, _ = fleet.play(*named(REMOVE, fifth, sixth), playbook=REMOVE)
+    assert again.status == 0, again.output
+    assert changed(again) == {broken}
+    assert_peers(fleet, [broken, *others])
+    assert {path.name for path in fleet.store.glob("*.removed.txt")} == {
+        f"{name}.removed.txt" for name in (fifth, sixth)
+    }
+
+
+def test_another_can_be_removed_before_the_group_is_put_in_order(fleet: Fleet) -> None:
+    *others, fourth, fifth, sixth = fleet.names
+    assert (fleet.store / f"{fifth}.removed.txt").exists()
+    played, _ = fleet.play(*named(REMOVE, fourth), playbook=REMOVE)
+    assert played.status == 0, played.output
+    assert changed(played) == set(others)
+    assert f"{sixth} was removed from the mesh, and is still in the group" in played.output
+    assert_peers(fleet, others)
+
+
+def test_only_what_was_tried_is_shown(fleet: Fleet) -> None:
+    """One that cannot say whether it reaches others is a failure, one without brine is none, and
+    neither is one that is off."""
+    fourth, fifth, sixth = fleet.names[3:]
+    fault = fleet.host(fifth).directory / "fault"
+    fault.write_text("brine verify")
+    (fleet.host(fourth).directory / "off").touch()
+    (fleet.host(sixth).root / BRINE).unlink()
+    played, _ = fleet.play(*named(REMOVE, fourth, fifth, sixth), playbook=REMOVE)
+    assert played.status != 0
+    assert "it was told to fail" in played.output
+    recap = played.recap()
+    assert {name for name in fleet.names if recap[name]["failed"]} == {fifth}
+    fault.unlink()
+    played, _ = fleet.play(*named(REMOVE, fourth, fifth, sixth), playbook=REMOVE)
+    assert played.status == 0, played.output
+    assert changed(played) == set()
