@@ -18,6 +18,7 @@ brine:
       brine_addresses: [10.77.0.14]
 """
 ALL = (*HOSTS, "lab4")
+CONFIG = "/etc/brine/config.json"
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,20 @@ def test_who_is_meant_must_be_said(mesh: Lab, lab4: Path, verb: str) -> None:
     played = mesh.play(f"playbooks/{verb}.yml", inventories=[lab4])
     assert played.status != 0
     assert f"add -e {verb}=HOST,HOST" in played.output
-    played = mesh.play("playbooks/remove_hosts.yml", "-e", "remove_hosts=lab9", inventories=[lab4])
+    wrong = mesh.play(
+        f"playbooks/{verb}.yml", "-e", f"{verb}=lab4,lab9", "--check", inventories=[lab4]
+    )
+    assert wrong.status != 0
+    assert "Not in the group: lab9" in wrong.output
+
+
+@pytest.mark.parametrize("verb", ["add_hosts", "remove_hosts"])
+def test_no_host_may_be_left_out(mesh: Lab, lab4: Path, verb: str) -> None:
+    arguments = ["-e", f"{verb}=lab4", "--limit", "lab1,lab4"]
+    played = mesh.play(f"playbooks/{verb}.yml", *arguments, inventories=[lab4])
     assert played.status != 0
-    assert "Not in the group: lab9" in played.output
+    assert "--limit keeps the play from some" in played.output
+    assert not (mesh.store / "lab4.removed.txt").exists()
 
 
 def test_a_mistake_does_not_empty_the_mesh(mesh: Lab, lab4: Path) -> None:
@@ -86,6 +98,9 @@ def test_a_revoked_host_is_refused_everywhere(mesh: Lab, lab4: Path) -> None:
         "playbooks/remove_hosts.yml", "--check", "-e", "remove_hosts=lab4", inventories=[lab4]
     )
     assert predicted.status == 0, predicted.output
+    assert all(predicted.changed()[host] for host in HOSTS)
+    assert predicted.changed()["lab4"] == 0
+    assert (mesh.store / "lab4.txt").exists()
     assert mesh.reached("lab4") == set(HOSTS)
     with probing(mesh) as count:
         played = mesh.play(
@@ -126,11 +141,32 @@ def test_it_does_not_come_back_by_mistake(mesh: Lab, lab4: Path) -> None:
     assert set(without.changed().values()) == {0}
 
 
-def test_a_host_that_left_the_group_is_forgotten(mesh: Lab, lab4: Path) -> None:
-    """Its note deleted it is taken in again; one may leave by leaving the group."""
-    (mesh.store / "lab4.removed.txt").unlink()
-    played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab4", inventories=[lab4])
+def test_one_that_cannot_say_whom_it_reaches_is_no_proof(mesh: Lab, lab4: Path) -> None:
+    arguments = ["-e", "remove_hosts=lab4"]
+    mesh.run("lab4", f"mv {CONFIG} {CONFIG}.kept")
+    played = mesh.play("playbooks/remove_hosts.yml", *arguments, inventories=[lab4])
+    mesh.run("lab4", f"mv {CONFIG}.kept {CONFIG}")
+    assert played.status != 0
+    failed = {host: figures["failed"] for host, figures in played.recap().items()}
+    assert failed == {**dict.fromkeys(HOSTS, 0), "lab4": 1}, played.output
+
+
+def test_two_hosts_are_taken_in_again(mesh: Lab, lab4: Path) -> None:
+    """The second one is revoked while the group still has the first."""
+    played = mesh.play("playbooks/remove_hosts.yml", "-e", "remove_hosts=lab3", inventories=[lab4])
     assert played.status == 0, played.output
+    assert {host for host, changed in played.changed().items() if changed} == {"lab1", "lab2"}
+    assert mesh.reached("lab3", 3) == mesh.reached("lab4", 3) == set()
+    for host in ("lab3", "lab4"):
+        (mesh.store / f"{host}.removed.txt").unlink()
+    played = mesh.play("playbooks/add_hosts.yml", "-e", "add_hosts=lab3,lab4", inventories=[lab4])
+    assert played.status == 0, played.output
+    for host in ALL:
+        assert mesh.reached(host) == set(ALL) - {host}
+
+
+def test_a_host_that_left_the_group_is_forgotten(mesh: Lab) -> None:
+    """One may leave by leaving the group."""
     assert mesh.reached("lab1") == {"lab2", "lab3", "lab4"}
     played = mesh.play("playbooks/peers.yml", "-vvv")
     assert played.status == 0, played.output
