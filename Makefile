@@ -53,7 +53,7 @@ lab-clean: lab-down ## Remove the lab and the image cache
 	  "Next: make lab-down LAB=NAME" >&2; exit 1; }
 	rm -rf --one-file-system /var/cache/brine-lab
 
-test: lint test-collection test-fast test-lab ## Every check but `count` and those in virtual machines
+test: lint test-collection test-fast test-lab test-scenarios ## Every check but `count` and those in virtual machines
 
 test-collection: bootstrap-collection ## Hold the built collection against Galaxy's rules
 	scripts/collection/check
@@ -61,8 +61,11 @@ test-collection: bootstrap-collection ## Hold the built collection against Galax
 test-fast: bootstrap ## Tests that need no hosts: units, vectors, the BPF programs
 	scripts/test_side_by_side $(HOST_TESTS)
 
-test-lab: bootstrap-lab ## Tests on labs of their own: Molecule's scenarios, and what needs no mesh
-	scripts/test_labs
+test-lab: bootstrap-lab ## Tests that make labs themselves, most of which need no mesh
+	python -m pytest tests/lab
+
+test-scenarios: bootstrap-lab ## Molecule's scenarios, on labs of their own
+	scripts/test_scenarios
 
 test-vm: ## Tests in virtual machines with Debian's kernels
 	@scripts/bootstrap --vm
@@ -90,4 +93,4 @@ build: bootstrap ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
 
 .PHONY: help bootstrap bootstrap-lab bootstrap-collection lab lab-shell lab-down lab-clean \
-        test test-collection test-fast test-lab test-vm fuzz bench bench-vm count lint build
+        test test-collection test-fast test-lab test-scenarios test-vm fuzz bench bench-vm count lint build

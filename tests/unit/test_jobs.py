@@ -36,7 +36,7 @@ def lives(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize(("script", "jobs"), [("test_labs", 2), ("test_side_by_side", 3)])
+@pytest.mark.parametrize(("script", "jobs"), [("test_scenarios", 2), ("test_side_by_side", 3)])
 def test_what_it_started_ends_with_it(
     tmp_path: Path, script: str, jobs: int, number: signal.Signals
 ) -> None:
